@@ -1,0 +1,98 @@
+"""The frames as declared: tags, directions, room for later versions, bounds."""
+
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from pipesd.wire import frames
+from pipesd.wire.frames import AnyFrame, CloudFrame, EdgeFrame, Hello, Refuse
+
+KINDS: list[type[Any]] = [
+    kind
+    for kind in vars(frames).values()
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__struct_config__.tag is not None
+]
+EDGE, CLOUD = set(get_args(EdgeFrame)), set(get_args(CloudFrame))
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+
+
+def convert(kind: type[Any], *fields: object) -> object:
+    return msgspec.convert([kind.__struct_config__.tag, *fields], kind, builtin_types=(bytes,))
+
+
+def test_tags_are_unique_and_two_are_kept_free() -> None:
+    tags = [kind.__struct_config__.tag for kind in KINDS]
+    assert len(set(tags)) == len(tags)
+    assert not {2, 3} & set(tags)
+    assert all(isinstance(tag, int) and 0 < tag < 128 for tag in tags), "one byte each"
+
+
+def test_the_unions_hold_every_frame_and_nothing_else() -> None:
+    assert set(KINDS) == EDGE | CLOUD == set(get_args(AnyFrame))
+
+
+@each_kind
+def test_docstring_begins_with_the_direction(kind: type[Any]) -> None:
+    direction = {
+        (True, False): "edge → cloud. ",
+        (False, True): "cloud → edge. ",
+        (True, True): "both ways. ",
+    }
+    assert (kind.__doc__ or "").startswith(direction[kind in EDGE, kind in CLOUD])
+
+
+@each_kind
+def test_frames_are_frozen_arrays(kind: type[Any]) -> None:
+    config = kind.__struct_config__
+    assert config.frozen
+    assert config.array_like
+    assert config.forbid_unknown_fields == (kind not in {Hello, Refuse})
+
+
+@each_kind
+def test_defaults_come_last(kind: type[Any]) -> None:
+    required = [field.required for field in msgspec.structs.fields(kind)]
+    assert required == sorted(required, reverse=True)
+
+
+def test_greetings_of_later_versions_are_understood() -> None:
+    assert convert(Hello, 9, "pipesd/9", 151_936, "new", [1, 2], None) == Hello(9, "pipesd/9", 151_936)
+    assert convert(Refuse, "version", "too old", 9, b"new") == Refuse("version", "too old")
+
+
+def test_other_frames_have_no_room_for_unknown_fields() -> None:
+    with pytest.raises(msgspec.ValidationError, match="at most length 1, got 2"):
+        convert(frames.Open, 1, "new")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "place"),
+    [
+        (Hello, (-1, "", 0), 1),
+        (Hello, (2**53, "", 0), 1),
+        (Hello, (1, "x" * 1_001, 0), 2),
+        (frames.Open, (2**31,), 1),
+        (frames.Draft, (0, 2**53, 0, []), 2),
+        (frames.Draft, (0, 0, 2**31, []), 3),
+        (frames.Draft, (0, 0, 0, [0, 2**31]), 4),
+        (frames.Draft, (0, 0, 0, [-1]), 4),
+        (frames.Draft, (0, 0, 0, [], -1), 5),
+        (frames.Prompt, (0, 0, 0, [], [], 2**63, 0), 6),
+        (frames.Prompt, (0, 0, 0, [], [], -1, 0), 6),
+        (frames.Prompt, (0, 0, 0, [], [0.0, 0, 0.0, 0.0], 0, 0), 5),
+        (frames.Prompt, (0, 0, 0, [], [0.0, 0, 1.0, 0.0, 0.0], 0, 0), 5),
+        (frames.Verdict, (0, 0, 0, -1, []), 4),
+        (frames.Verdict, (0, 0, 0, 0, [], "done"), 6),
+        (frames.Verdict, (0, 0, 0, 0, [], None, [[1]]), 7),
+        (frames.Verdict, (0, 0, 0, 0, [], None, [[1, -1]]), 7),
+        (frames.Restore, (0, 0, [[1, []]], [], 0, 0, 0), 3),
+        (frames.Telemetry, (0, 0, 0, -0.5, 0.0, []), 4),
+        (frames.Fault, (-1, "engine", ""), 1),
+        (frames.Fault, (None, "x" * 1_001, ""), 2),
+        (frames.Ping, (2**53,), 1),
+    ],
+)
+def test_numbers_out_of_range_are_refused(kind: type[Any], fields: tuple[object, ...], place: int) -> None:
+    with pytest.raises(msgspec.ValidationError, match=rf"at `\$\[{place}\]"):
+        convert(kind, *fields)

@@ -1,0 +1,1 @@
+"""Pure arithmetic: when to ask for verification."""

@@ -1,0 +1,280 @@
+"""The whole cloud: its peers, their sessions, and what goes into the next pass of the target model.
+
+One door in, ``handle``; one list out; ``deadline`` names the moment it wants to be woken at. Pure. Whatever a
+peer does ends at most that peer's own connection.
+"""
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pipesd.errors import PeerError
+from pipesd.session import events
+from pipesd.session.cloud import CloudSession
+from pipesd.session.commands import ClosePeer, CloudCommand, ReleaseSequence, RunPass, SendToPeer
+from pipesd.session.passes import Share, collect
+from pipesd.session.phases import CloudPhase, require_legal
+from pipesd.session.rules import CloudRules
+from pipesd.session.watch import Watch
+from pipesd.vocabulary import Vocabulary
+from pipesd.wire import frames
+
+
+@dataclass(slots=True)
+class _Peer:
+    phase: CloudPhase = CloudPhase.GREETING
+    sessions: dict[int, CloudSession | None] = field(default_factory=dict)
+    """None marks a session that was refused or has failed: frames for it may still be on their way."""
+
+
+class CloudSide:
+    """Everything the cloud decides."""
+
+    def __init__(self, rules: CloudRules, welcome: frames.Welcome, vocabulary: Vocabulary) -> None:
+        self._rules = rules
+        self._welcome = welcome
+        self._vocabulary = vocabulary
+        self._stopping = False
+        self._peers: dict[int, _Peer] = {}
+        self._greeting: dict[int, float] = {}
+        self._watch = Watch(rules.patience)
+        self._due: dict[CloudSession, int] = {}
+        """Sessions that wait for a pass, the longest waiting first, and their peers."""
+
+        self._pass: list[Share] | None = None
+        self._free_sequences = list(range(rules.sessions_max))
+
+    # -- the door ---------------------------------------------------------------------------------------
+
+    def handle(self, event: events.CloudEvent, now: float) -> list[CloudCommand]:
+        """What is to be done about ``event``. Raises nothing, whatever the peers do."""
+        commands = list(self._decide(event, now))
+        if self._pass is None and not self._stopping:
+            commands += self._start_pass(now)
+        return commands
+
+    def deadline(self) -> float | None:
+        """When ``DeadlineReached`` is due at the latest."""
+        earliest = min(next(iter(self._greeting.values()), math.inf), self._watch.deadline())
+        return None if math.isinf(earliest) else earliest
+
+    @property
+    def sessions(self) -> list[CloudSession]:
+        """All that are open; to be read only."""
+        return [session for peer in self._peers.values() for session in peer.sessions.values() if session]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no peer is connected."""
+        return not self._peers
+
+    def _decide(self, event: events.CloudEvent, now: float) -> Iterator[CloudCommand]:
+        match event:
+            case events.PeerFrame(peer, frame):
+                yield from self._receive(peer, frame, now)
+            case events.PassDone(picks):
+                yield from self._settle(picks, now)
+            case events.PassFailed(reason):
+                yield from self._fail_pass(reason)
+            case events.PeerConnected(peer):
+                yield from self._meet(peer, now)
+            case events.PeerClosed(peer, _):
+                yield from self._part(peer)
+            case events.PeerRejected(peer, code, message):
+                yield from self._expel(peer, code, message)
+            case events.DeadlineReached():
+                yield from self._check_silence(now)
+            case events.StopRequested():
+                yield from self._stop()
+
+    # -- connections ------------------------------------------------------------------------------------
+
+    def _meet(self, peer: int, now: float) -> Iterator[CloudCommand]:
+        crowded = len(self._peers) >= self._rules.connections_max
+        if crowded or self._stopping:
+            busy, stopping = ("busy", "no connection is free"), ("stopping", "it is stopping")
+            yield SendToPeer(peer, frames.Refuse(*(stopping if self._stopping else busy)))
+            yield ClosePeer(peer)
+            return
+        self._peers[peer] = _Peer()
+        self._greeting[peer] = now + self._rules.patience.greeting_s
+
+    def _receive(self, number: int, frame: frames.EdgeFrame, now: float) -> Iterator[CloudCommand]:
+        peer = self._peers.get(number)
+        if peer is None:
+            return
+        try:
+            require_legal(frame, peer.phase)
+            if peer.phase is CloudPhase.OPEN:
+                self._watch.heard(number, now)
+            yield from self._answer(number, peer, frame, now)
+        except PeerError as error:
+            yield from self._expel(number, error.code, str(error))
+
+    def _answer(
+        self, number: int, peer: _Peer, frame: frames.EdgeFrame, now: float
+    ) -> Iterator[CloudCommand]:
+        match frame:
+            case frames.Draft() | frames.Prompt() | frames.Cancel():
+                yield from self._text_frame(number, peer, frame, now)
+            case frames.Hello():
+                yield from self._greet(number, peer, frame, now)
+            case frames.Open(session):
+                yield from self._open(number, peer, session)
+            case frames.Close(session) | frames.Fault(int(session)):
+                yield from self._close(peer, session)
+            case frames.BlockWanted(block):
+                yield SendToPeer(number, frames.Block(block, self._vocabulary.block(block)))
+            case frames.Ping(echo):
+                yield SendToPeer(number, frames.Pong(echo))
+            case frames.Bye() | frames.Fault():
+                yield from self._part(number)
+            case _:
+                pass
+
+    def _greet(self, number: int, peer: _Peer, hello: frames.Hello, now: float) -> Iterator[CloudCommand]:
+        if hello.version != frames.PROTOCOL_VERSION:
+            message = f"it speaks version {frames.PROTOCOL_VERSION} of the protocol, not {hello.version}"
+            yield SendToPeer(number, frames.Refuse("version", message))
+            yield from self._part(number)
+            return
+        peer.phase = CloudPhase.OPEN
+        self._greeting.pop(number, None)
+        self._watch.heard(number, now)
+        yield SendToPeer(number, self._welcome)
+
+    def _expel(self, number: int, code: str, message: str) -> Iterator[CloudCommand]:
+        if number in self._peers:
+            yield SendToPeer(number, frames.Fault(None, code, frames.as_line(message)))
+            yield from self._part(number)
+
+    def _part(self, number: int) -> Iterator[CloudCommand]:
+        peer = self._peers.pop(number, None)
+        self._greeting.pop(number, None)
+        self._watch.forget(number)
+        if peer is not None:
+            for session in peer.sessions.values():
+                yield from self._release(session)
+            yield ClosePeer(number)
+
+    def _check_silence(self, now: float) -> Iterator[CloudCommand]:
+        patience = self._rules.patience
+        for number in [peer for peer, ends in self._greeting.items() if ends <= now]:
+            yield from self._expel(number, "silent", f"no greeting came within {patience.greeting_s:g} s")
+        pings, lost = self._watch.due(now)
+        for number in pings:
+            yield SendToPeer(number, frames.Ping(round(now * 1e6)))
+        for number in lost:
+            yield from self._expel(number, "silent", f"nothing was heard for {patience.silent_after_s:g} s")
+
+    def _stop(self) -> Iterator[CloudCommand]:
+        self._stopping = True
+        for number in list(self._peers):
+            yield SendToPeer(number, frames.Bye("it is stopping"))
+            yield from self._part(number)
+
+    # -- sessions ---------------------------------------------------------------------------------------
+
+    def _open(self, number: int, peer: _Peer, session: int) -> Iterator[CloudCommand]:
+        if session in peer.sessions:
+            raise PeerError("protocol", f"session {session} is open already")
+        if len(peer.sessions) >= self._rules.edge_sessions_max:
+            raise PeerError("busy", f"more than {self._rules.edge_sessions_max} sessions on one connection")
+        if not self._free_sequences:
+            peer.sessions[session] = None
+            message = f"all {self._rules.sessions_max} sessions are taken; try again later"
+            yield SendToPeer(number, frames.Fault(session, "busy", message))
+            return
+        sequence = heapq.heappop(self._free_sequences)
+        peer.sessions[session] = CloudSession(session, sequence, self._welcome)
+        yield SendToPeer(number, frames.Opened(session))
+
+    def _close(self, peer: _Peer, number: int) -> Iterator[CloudCommand]:
+        session = self._session(peer, number)
+        del peer.sessions[number]
+        yield from self._release(session)
+
+    def _session(self, peer: _Peer, number: int) -> CloudSession | None:
+        if number not in peer.sessions:
+            raise PeerError("protocol", f"session {number} is not open")
+        return peer.sessions[number]
+
+    def _release(self, session: CloudSession | None) -> Iterator[CloudCommand]:
+        if session is not None:
+            session.abandon()
+            self._due.pop(session, None)
+            heapq.heappush(self._free_sequences, session.sequence)
+            if session.was_evaluated:
+                yield ReleaseSequence(session.sequence)
+
+    def _text_frame(
+        self, number: int, peer: _Peer, frame: frames.Draft | frames.Prompt | frames.Cancel, now: float
+    ) -> Iterator[CloudCommand]:
+        session = self._session(peer, frame.session)
+        if session is None:
+            return
+        match frame:
+            case frames.Draft():
+                for verdict in session.draft(frame, now):
+                    yield SendToPeer(number, verdict)
+            case frames.Prompt():
+                yield from self._prompt(number, session, frame, now)
+            case frames.Cancel():
+                session.cancel(frame)
+        self._note_due(number, session)
+
+    def _prompt(
+        self, number: int, session: CloudSession, frame: frames.Prompt, now: float
+    ) -> Iterator[CloudCommand]:
+        if self._welcome.greedy_only and not frame.sampling.greedy:
+            yield from self._fail(number, frame.session, "sampling", "this model decodes greedily only")
+        elif not session.fits(frame):
+            message = f"the prompt does not fit the context of {self._welcome.context_tokens} tokens"
+            yield from self._fail(number, frame.session, "context", message)
+        else:
+            session.prompt(frame, now)
+
+    def _fail(self, number: int, session: int, code: str, message: str) -> Iterator[CloudCommand]:
+        sessions = self._peers[number].sessions
+        yield SendToPeer(number, frames.Fault(session, code, frames.as_line(message)))
+        yield from self._release(sessions[session])
+        sessions[session] = None
+
+    def _note_due(self, peer: int, session: CloudSession) -> None:
+        if not session.is_due:
+            self._due.pop(session, None)
+        elif session not in self._due:
+            self._due[session] = peer
+
+    # -- passes -----------------------------------------------------------------------------------------
+
+    def _start_pass(self, now: float) -> Iterator[CloudCommand]:
+        due = ((peer, session) for session, peer in self._due.items())
+        shares = collect(due, self._rules.pass_tokens, now)
+        if shares:
+            self._pass = shares
+            for share in shares:
+                del self._due[share.session]
+            yield RunPass(tuple(part for share in shares for part in share.slices))
+
+    def _end_pass(self) -> list[Share]:
+        shares, self._pass = self._pass, None
+        assert shares is not None, "the result of a pass that nobody started"
+        return shares
+
+    def _settle(self, picks: tuple[tuple[int, ...], ...], now: float) -> Iterator[CloudCommand]:
+        last = -1
+        for share in self._end_pass():
+            last += len(share.slices)
+            verdict = share.session.settle(picks[last], now)
+            if verdict is not None:
+                yield SendToPeer(share.peer, verdict)
+            self._note_due(share.peer, share.session)
+
+    def _fail_pass(self, reason: str) -> Iterator[CloudCommand]:
+        involved = {share.session for share in self._end_pass()}
+        for peer in list(self._peers):
+            for number, session in list(self._peers[peer].sessions.items()):
+                if session in involved:
+                    yield from self._fail(peer, number, "engine", f"the target failed: {reason}")

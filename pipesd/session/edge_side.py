@@ -1,0 +1,317 @@
+"""The whole edge: the handshake, its sessions, and whose turn it is at the draft engine.
+
+One door in, ``handle``; one list out; ``deadline`` names the moment it wants to be woken at. Pure.
+"""
+
+import math
+from collections.abc import Iterator
+
+from pipesd.errors import LinkError, PeerError, UsageError, one_line
+from pipesd.session import events
+from pipesd.session.commands import (
+    AbortStep,
+    AnnounceReady,
+    CloseLink,
+    EdgeCommand,
+    Failure,
+    ReleaseDraft,
+    SendFrame,
+)
+from pipesd.session.edge import EdgeSession
+from pipesd.session.phases import EdgePhase, require_legal
+from pipesd.session.rules import EdgeRules
+from pipesd.session.watch import Watch
+from pipesd.vocabulary import Vocabulary, hashes_bytes
+from pipesd.wire import frames
+
+_CLOUD = 0
+"""The only peer the edge watches."""
+
+_IDS_NAMED = 3
+_BYTES_SHOWN = 24
+
+
+class EdgeSide:
+    """Everything the edge decides."""
+
+    def __init__(self, rules: EdgeRules, vocabulary: Vocabulary) -> None:
+        self._rules = rules
+        self._vocabulary = vocabulary
+        self._phase = EdgePhase.CONNECTING
+        self._watch = Watch(rules.patience)
+        self._greeting_ends = math.inf
+        self._welcome: frames.Welcome | None = None
+        self._differing: int | None = None
+        self._sessions: dict[int, EdgeSession] = {}
+        self._newest_session = -1
+        self._step_number = 0
+        self._drafting: tuple[int, int, bool] | None = None
+        """(step, session, whether it was told to abort) of the draft step in flight."""
+
+    # -- the door ---------------------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> EdgePhase:
+        """Where the connection stands."""
+        return self._phase
+
+    @property
+    def _is_over(self) -> bool:
+        return self._phase is EdgePhase.CLOSED
+
+    @property
+    def sessions(self) -> dict[int, EdgeSession]:
+        """The sessions by number; to be read only."""
+        return self._sessions
+
+    def handle(self, event: events.EdgeEvent, now: float) -> list[EdgeCommand]:
+        """What is to be done about ``event``.
+
+        Raises ``UsageError`` or ``LinkError`` for an impossible wish of the application; nothing has changed
+        then. What the peer does wrong raises nothing, it closes the link.
+        """
+        try:
+            commands = list(self._decide(event, now))
+        except PeerError as error:
+            commands = list(self._expel(error))
+        return [*commands, *self._keep_busy()]
+
+    def deadline(self) -> float | None:
+        """When ``DeadlineReached`` is due at the latest."""
+        if self._phase is EdgePhase.CLOSED:
+            return None
+        earliest = min(self._greeting_ends, self._watch.deadline())
+        return None if math.isinf(earliest) else earliest
+
+    def _decide(self, event: events.EdgeEvent, now: float) -> Iterator[EdgeCommand]:
+        match event:
+            case events.TokenDrafted() | events.StepAborted() | events.DraftFailed():
+                yield from self._end_step(event)
+            case events.FrameReceived() | events.BytesRejected() | events.DeadlineReached() if self._is_over:
+                pass
+            case events.FrameReceived(frame):
+                yield from self._receive(frame, now)
+            case events.LinkOpened():
+                if self._phase is EdgePhase.CONNECTING:
+                    yield self._greet(now)
+            case events.LinkClosed(reason):
+                yield from self._end(Failure("link", reason))
+            case events.BytesRejected(code, message):
+                raise PeerError(code, message)
+            case events.DeadlineReached():
+                yield from self._check_silence(now)
+            case events.StopRequested():
+                yield from self._part(Failure("link", "this side of the connection was closed"))
+            case _:
+                yield from self._obey(event)
+
+    # -- the application --------------------------------------------------------------------------------
+
+    def _obey(
+        self,
+        wish: events.SessionWanted
+        | events.SessionLeft
+        | events.PromptGiven
+        | events.GenerationCancelled
+        | events.ReaderPaused
+        | events.ReaderResumed,
+    ) -> Iterator[EdgeCommand]:
+        if isinstance(wish, events.SessionWanted):
+            return self._open_session(wish.session)
+        session = self._sessions.get(wish.session)
+        match wish:
+            case events.PromptGiven():
+                return self._prompt(session, wish)
+            case _ if session is None:
+                return iter(())
+            case events.GenerationCancelled():
+                return session.cancel()
+            case events.SessionLeft(number):
+                return self._close_session(number)
+            case events.ReaderPaused() | events.ReaderResumed():
+                session.pause(paused=isinstance(wish, events.ReaderPaused))
+                return iter(())
+
+    def _open_session(self, number: int) -> Iterator[EdgeCommand]:
+        if self._phase is not EdgePhase.READY or self._welcome is None:
+            raise LinkError(f"no session can be opened while {self._phase.value}")
+        if number <= self._newest_session:
+            raise UsageError(f"session {number} was opened before; numbers are not used twice")
+        if len(self._sessions) >= self._welcome.sessions_max:
+            raise UsageError(f"all {self._welcome.sessions_max} sessions are open; close one first")
+        self._newest_session = number
+        session = EdgeSession(number, self._rules, self._welcome, len(self._vocabulary))
+        self._sessions[number] = session
+        return session.open()
+
+    def _prompt(self, session: EdgeSession | None, wish: events.PromptGiven) -> Iterator[EdgeCommand]:
+        if session is None:
+            raise LinkError("the session is over; connect again and open a new one")
+        session.check(wish)
+        return session.prompt(wish)
+
+    def _close_session(self, number: int) -> Iterator[EdgeCommand]:
+        session = self._sessions.pop(number)
+        yield from session.close()
+        if session.was_drafted:
+            yield ReleaseDraft(number)
+
+    # -- the draft engine -------------------------------------------------------------------------------
+
+    def _keep_busy(self) -> Iterator[EdgeCommand]:
+        """Give the draft engine its next step, sessions taking turns; and let no session stand still."""
+        if self._drafting is not None:
+            yield from self._abort_useless(*self._drafting)
+        else:
+            yield from self._start_step()
+        for session in self._sessions.values():
+            yield from session.ask_if_idle()
+
+    def _start_step(self) -> Iterator[EdgeCommand]:
+        turn = next((number for number, session in self._sessions.items() if session.wants_draft), None)
+        if turn is None:
+            return
+        session = self._sessions[turn] = self._sessions.pop(turn)
+        self._step_number += 1
+        self._drafting = (self._step_number, turn, False)
+        yield session.start_step(self._step_number)
+
+    def _abort_useless(self, step: int, number: int, told: bool) -> Iterator[EdgeCommand]:
+        session = self._sessions.get(number)
+        if not told and (session is None or session.step_is_useless):
+            self._drafting = (step, number, True)
+            yield AbortStep(step)
+
+    def _end_step(
+        self, event: events.TokenDrafted | events.StepAborted | events.DraftFailed
+    ) -> Iterator[EdgeCommand]:
+        assert self._drafting is not None, "a draft step ended that was never started"
+        number, self._drafting = self._drafting[1], None
+        session = self._sessions.get(number)
+        if session is None:
+            return
+        if isinstance(event, events.TokenDrafted):
+            yield from session.finish_step(event.token, event.confidence)
+        else:
+            session.lose_step(blocked=isinstance(event, events.DraftFailed))
+
+    # -- the cloud --------------------------------------------------------------------------------------
+
+    def _greet(self, now: float) -> EdgeCommand:
+        self._phase = EdgePhase.GREETING
+        self._greeting_ends = now + self._rules.patience.greeting_s
+        return SendFrame(frames.Hello(frames.PROTOCOL_VERSION, self._rules.client, len(self._vocabulary)))
+
+    def _receive(self, frame: frames.CloudFrame, now: float) -> Iterator[EdgeCommand]:
+        require_legal(frame, self._phase)
+        if self._phase is EdgePhase.READY:
+            self._watch.heard(_CLOUD, now)
+        match frame:
+            case frames.Verdict():
+                yield from self._verdict(frame)
+            case frames.Welcome():
+                yield from self._welcomed(frame, now)
+            case frames.Block(number, pieces):
+                yield from self._compare(number, pieces, now)
+            case frames.Refuse(code, message):
+                yield from self._end(Failure(code, f"the cloud refused the connection: {one_line(message)}"))
+            case frames.Fault(session, code, message):
+                yield from self._fault(session, Failure(code, one_line(message)))
+            case frames.Bye(reason):
+                yield from self._end(Failure("link", f"the cloud closed the connection: {one_line(reason)}"))
+            case frames.Ping(number):
+                yield SendFrame(frames.Pong(number))
+            case _:
+                pass
+
+    def _welcomed(self, welcome: frames.Welcome, now: float) -> Iterator[EdgeCommand]:
+        if welcome.version != frames.PROTOCOL_VERSION:
+            raise PeerError("version", f"the cloud speaks version {welcome.version} of the protocol")
+        if min(welcome.window_tokens, welcome.chunk_tokens, welcome.context_tokens - 1) < 1:
+            raise PeerError("protocol", "the cloud grants no window, chunk or context")
+        if len(welcome.vocabulary_hashes) != hashes_bytes(welcome.vocabulary_size):
+            raise PeerError("protocol", "the cloud's vocabulary hashes do not fit its vocabulary's size")
+        self._welcome = welcome
+        yield from self._find_difference(welcome, 0, now)
+
+    def _find_difference(self, welcome: frames.Welcome, start: int, now: float) -> Iterator[EdgeCommand]:
+        self._differing = self._vocabulary.first_difference(welcome.vocabulary_hashes, start)
+        if self._differing is not None:
+            self._phase = EdgePhase.COMPARING
+            yield SendFrame(frames.BlockWanted(self._differing))
+            return
+        self._phase = EdgePhase.READY
+        self._greeting_ends = math.inf
+        self._watch.heard(_CLOUD, now)
+        yield AnnounceReady(welcome)
+
+    def _compare(self, number: int, pieces: tuple[bytes, ...], now: float) -> Iterator[EdgeCommand]:
+        welcome = self._welcome
+        if number != self._differing or welcome is None:
+            raise PeerError("protocol", f"block {number} of the vocabulary came, which was not asked for")
+        differing = list(self._vocabulary.differing_ids(number, pieces, welcome.vocabulary_size))
+        if not differing:
+            yield from self._find_difference(welcome, number + 1, now)
+            return
+        named = ", ".join(
+            f"{token} is {ours[:_BYTES_SHOWN]!r} here and {theirs[:_BYTES_SHOWN]!r} there"
+            for token, ours, theirs in differing[:_IDS_NAMED]
+        )
+        message = (
+            f"the draft's tokenizer differs from that of {one_line(welcome.model)} (token {named}); "
+            "use a draft model of the target's family"
+        )
+        yield from self._part(Failure("vocabulary", message))
+
+    def _verdict(self, frame: frames.Verdict) -> Iterator[EdgeCommand]:
+        session = self._known_session(frame.session)
+        if session is not None:
+            yield from session.verdict(frame)
+
+    def _known_session(self, number: int) -> EdgeSession | None:
+        """None if we closed it; its last frames may still be on their way."""
+        if number > self._newest_session:
+            raise PeerError("protocol", f"session {number} was never opened")
+        return self._sessions.get(number)
+
+    def _fault(self, number: int | None, failure: Failure) -> Iterator[EdgeCommand]:
+        if number is None:
+            yield from self._end(failure)
+            return
+        session = self._known_session(number)
+        if session is not None:
+            yield from session.fail(failure)
+
+    def _check_silence(self, now: float) -> Iterator[EdgeCommand]:
+        if now >= self._greeting_ends:
+            patience = self._rules.patience.greeting_s
+            yield from self._part(
+                Failure("silent", f"the cloud did not complete the greeting in {patience:g} s")
+            )
+            return
+        pings, lost = self._watch.due(now)
+        if lost:
+            patience = self._rules.patience.silent_after_s
+            yield from self._part(Failure("silent", f"nothing was heard from the cloud for {patience:g} s"))
+        elif pings:
+            yield SendFrame(frames.Ping(round(now * 1e6)))
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def _expel(self, error: PeerError) -> Iterator[EdgeCommand]:
+        yield SendFrame(frames.Fault(None, error.code, frames.as_line(str(error))))
+        yield from self._end(Failure("peer", f"the cloud broke the protocol: {error}"))
+
+    def _part(self, failure: Failure) -> Iterator[EdgeCommand]:
+        if self._phase not in {EdgePhase.CONNECTING, EdgePhase.CLOSED}:
+            yield SendFrame(frames.Bye(frames.as_line(failure.message)))
+        yield from self._end(failure)
+
+    def _end(self, failure: Failure) -> Iterator[EdgeCommand]:
+        if self._phase is EdgePhase.CLOSED:
+            return
+        self._phase = EdgePhase.CLOSED
+        for session in self._sessions.values():
+            yield from session.fail(failure)
+        self._sessions.clear()
+        yield CloseLink(failure)

@@ -1,0 +1,190 @@
+"""Every fact the two sides can be told. Past tense, frozen; who reports it is in the docstring."""
+
+from dataclasses import dataclass
+
+from pipesd.values import Sampling
+from pipesd.wire.frames import CloudFrame, EdgeFrame
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOpened:
+    """runtime. The edge's connection is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkClosed:
+    """receiver, sender. The edge's connection is gone."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReceived:
+    """receiver. The cloud said something."""
+
+    frame: CloudFrame
+
+
+@dataclass(frozen=True, slots=True)
+class BytesRejected:
+    """receiver. The cloud sent what is no frame; the link cannot be read further."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDrafted:
+    """drafter. The draft model made its guess."""
+
+    step: int
+    token: int
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepAborted:
+    """drafter. The step was stopped half-way; its tokens are not in the cache."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class DraftFailed:
+    """drafter. The draft model failed."""
+
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionWanted:
+    """application. A new session under a number never used before on this connection."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLeft:
+    """application. The session is not needed any more."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptGiven:
+    """application. Cut the text to ``base`` tokens, append these, and generate."""
+
+    session: int
+    base: int
+    tokens: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+    tokens_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationCancelled:
+    """application. No more of this answer is wanted."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderPaused:
+    """application's stream. Much text lies unread: draft no more."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderResumed:
+    """application's stream. The text was read."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineReached:
+    """runtime. The moment that ``deadline()`` named has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """application. Close everything in good order."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """gateway. An edge has connected."""
+
+    peer: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerClosed:
+    """receiver. The edge's connection is gone."""
+
+    peer: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFrame:
+    """receiver. An edge said something."""
+
+    peer: int
+    frame: EdgeFrame
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRejected:
+    """receiver. An edge cannot be listened to any longer: it sent no frame, or does not read replies."""
+
+    peer: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PassDone:
+    """verifier. The picks of each slice of the pass, in order."""
+
+    picks: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PassFailed:
+    """verifier. The target model failed; the caches of the sequences in the pass are undefined."""
+
+    reason: str
+
+
+EdgeEvent = (
+    LinkOpened
+    | LinkClosed
+    | FrameReceived
+    | BytesRejected
+    | TokenDrafted
+    | StepAborted
+    | DraftFailed
+    | SessionWanted
+    | SessionLeft
+    | PromptGiven
+    | GenerationCancelled
+    | ReaderPaused
+    | ReaderResumed
+    | DeadlineReached
+    | StopRequested
+)
+
+CloudEvent = (
+    PeerConnected
+    | PeerClosed
+    | PeerFrame
+    | PeerRejected
+    | PassDone
+    | PassFailed
+    | DeadlineReached
+    | StopRequested
+)

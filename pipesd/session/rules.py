@@ -1,0 +1,62 @@
+"""The settings the pure parts decide by. Built by ``edge.py`` and ``cloud.py`` from the configuration."""
+
+import math
+from dataclasses import dataclass, field
+
+from pipesd.planner.trigger import Thresholds
+
+ASKS_MAX = 8
+"""Most unanswered asks of a session."""
+
+ALONE_TOKENS = 32
+"""How far ahead an edge that cannot draft asks the target to run alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long silence is borne. Infinite values switch a timer off."""
+
+    greeting_s: float = math.inf
+    """Until the handshake must be complete."""
+
+    ping_after_s: float = math.inf
+    """Silence after which the other side is asked for a sign of life."""
+
+    silent_after_s: float = math.inf
+    """Silence after which the other side is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeRules:
+    """How the edge drafts and asks."""
+
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    ahead: bool = True
+    """Whether drafting goes on while a verdict is pending."""
+
+    window_tokens: int = 32
+    """Most unverified drafts of a session; the cloud may grant less."""
+
+    draft_context_tokens: int = 2**31
+    """Most tokens the draft model can hold."""
+
+    patience: Patience = field(default_factory=Patience)
+    client: str = "pipesd"
+    """Name told to the cloud."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudRules:
+    """How many the cloud serves, and how."""
+
+    sessions_max: int = 64
+    """Of all edges together."""
+
+    edge_sessions_max: int = 16
+    """Of one edge."""
+
+    connections_max: int = 256
+    pass_tokens: int = 256
+    """Most tokens evaluated in one pass, a prompt chunk aside."""
+
+    patience: Patience = field(default_factory=Patience)

@@ -1,0 +1,77 @@
+"""A session's text at the cloud, with what was prompt and what was output, and how it must be evaluated.
+
+The law that keeps exact numerics: a prompt is evaluated in chunks counted from its own start, so whoever
+knows the segments evaluates the same chunks. Taking text back inside a chunk makes that chunk a shorter one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class _Segment:
+    start: int
+    prompt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of text that is evaluated in one go."""
+
+    start: int
+    end: int
+    prompt: bool
+
+
+class Transcript:
+    """Confirmed tokens, in segments."""
+
+    def __init__(self, chunk_tokens: int) -> None:
+        self._chunk_tokens = chunk_tokens
+        self._segments: list[_Segment] = []
+        self.tokens: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def append(self, tokens: Sequence[int], *, prompt: bool) -> None:
+        """Add a prompt, which is a segment of its own, or more output."""
+        if prompt or not self._segments or self._segments[-1].prompt:
+            self._segments.append(_Segment(len(self.tokens), prompt))
+        self.tokens += tokens
+
+    def cut(self, length: int) -> int:
+        """Shorten to ``length`` tokens; up to which position an evaluation of the old text still holds."""
+        if length >= len(self.tokens):
+            return length
+        del self.tokens[length:]
+        first_lost = length + 1
+        while self._segments and self._segments[-1].start >= length:
+            first_lost = self._segments.pop().start
+        return length if first_lost == length else self._chunk_start(length)
+
+    def pieces_from(self, position: int) -> list[Piece]:
+        """What remains to be evaluated from ``position`` on, up to and including one prompt chunk."""
+        pieces: list[Piece] = []
+        for number, segment in enumerate(self._segments):
+            end = self._end(number)
+            if end <= position:
+                continue
+            if segment.prompt:
+                chunk = (position - segment.start) // self._chunk_tokens + 1
+                border = segment.start + chunk * self._chunk_tokens
+                return [*pieces, Piece(position, min(border, end), prompt=True)]
+            pieces.append(Piece(position, end, prompt=False))
+            position = end
+        return pieces
+
+    def _end(self, number: int) -> int:
+        is_last = number + 1 == len(self._segments)
+        return len(self.tokens) if is_last else self._segments[number + 1].start
+
+    def _chunk_start(self, length: int) -> int:
+        """The last chunk border before ``length`` if that lies in a prompt, else ``length``."""
+        last = self._segments[-1] if self._segments else None
+        if last is None or not last.prompt:
+            return length
+        return length - (length - last.start) % self._chunk_tokens

@@ -1,0 +1,353 @@
+"""The whole cloud: its peers, their sessions, what shares a pass, and peers that lie."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipesd.planner.trigger import Thresholds
+from pipesd.session import events
+from pipesd.session.cloud_side import CloudSide
+from pipesd.session.commands import ClosePeer, ReleaseSequence, SendToPeer
+from pipesd.session.phases import TextPhase
+from pipesd.session.rules import CloudRules, EdgeRules, Patience
+from pipesd.values import Sampling
+from pipesd.vocabulary import BLOCK_TOKENS
+from pipesd.wire import frames
+from tests.session.helpers import (
+    HELLO,
+    SEED,
+    VOCABULARY,
+    WELCOME,
+    CloudTable,
+    HostileWorld,
+    Move,
+    draft,
+    faults,
+    grant,
+    part,
+    prompt,
+    reply,
+    run,
+    verdict,
+)
+from tests.session.world import WORDS, Turn, welcome
+
+PATIENT = CloudRules(patience=Patience(greeting_s=5.0, ping_after_s=10.0, silent_after_s=30.0))
+
+
+# -- connections ------------------------------------------------------------------------------------------
+
+
+def test_hello_is_welcomed() -> None:
+    table = CloudTable(peers=0)
+    assert table.side.is_empty
+    assert table.tell(events.PeerConnected(3)) == []
+    assert table.hears(HELLO, 3) == [reply(WELCOME, 3)]
+    assert table.hears(frames.Open(9), 3) == [reply(frames.Opened(9), 3)]
+    assert not table.side.is_empty
+
+
+def test_another_version_is_refused() -> None:
+    table = CloudTable(peers=0)
+    table.tell(events.PeerConnected(0))
+    refuse, close = table.hears(frames.Hello(2, "newer", 10))
+    assert isinstance(refuse, SendToPeer)
+    assert isinstance(refuse.frame, frames.Refuse)
+    assert refuse.frame.code == "version"
+    assert close == ClosePeer(0)
+    assert table.side.is_empty
+
+
+def test_too_many_connections_are_refused() -> None:
+    table = CloudTable(CloudRules(connections_max=1))
+    refuse, close = table.tell(events.PeerConnected(1))
+    assert refuse == reply(frames.Refuse("busy", "no connection is free"), 1)
+    assert close == ClosePeer(1)
+    assert table.hears(HELLO, 1) == []
+    table.tell(events.PeerClosed(0, "gone"))
+    assert table.meets(2) == [reply(WELCOME, 2)]
+
+
+def test_frames_of_a_peer_that_is_gone_are_passed_over() -> None:
+    table = CloudTable()
+    assert table.tell(events.PeerClosed(0, "gone")) == [ClosePeer(0)]
+    assert table.hears(prompt(1, 2)) == []
+    assert table.tell(events.PeerClosed(0, "gone")) == []
+    assert table.tell(events.PeerRejected(0, "malformed", "no frame")) == []
+
+
+def test_peer_that_cannot_be_understood_is_sent_away() -> None:
+    table = CloudTable()
+    answer = table.tell(events.PeerRejected(0, "malformed", "no frame"))
+    assert answer == [reply(frames.Fault(None, "malformed", "no frame")), ClosePeer(0)]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        frames.Resume(0, b"", 1, 1, 0),
+        frames.Restore(0, 1, (), Sampling(), 0, 0, 1),
+        frames.Telemetry(0, 0, 0, 0.0, 0.0, ()),
+    ],
+)
+def test_what_this_version_does_not_offer_is_answered_with_unsupported(frame: frames.EdgeFrame) -> None:
+    table = CloudTable()
+    assert faults(table.hears(frame)) == [(0, None, "unsupported")]
+    assert table.side.is_empty
+
+
+def test_ping_and_block_are_answered() -> None:
+    table = CloudTable()
+    assert table.hears(frames.Ping(5)) == [reply(frames.Pong(5))]
+    assert table.hears(frames.BlockWanted(0)) == [reply(frames.Block(0, VOCABULARY.block(0)))]
+    nothing = (b"",) * BLOCK_TOKENS
+    assert table.hears(frames.BlockWanted(2**53 - 1)) == [reply(frames.Block(2**53 - 1, nothing))]
+
+
+@pytest.mark.parametrize("frame", [frames.Bye("enough"), frames.Fault(None, "protocol", "you lie")])
+def test_peer_that_leaves_is_let_go(frame: frames.EdgeFrame) -> None:
+    table = CloudTable(peers=2)
+    table.hears(prompt(1, 2))
+    table.picks((10,))
+    assert table.hears(frame) == [ReleaseSequence(0), ClosePeer(0)]
+    assert table.hears(prompt(1, 2), 1) != []
+
+
+def test_fault_of_one_session_ends_no_other() -> None:
+    table = CloudTable(sessions=2)
+    table.hears(frames.Fault(0, "protocol", "this text is lost"))
+    assert table.hears(prompt(1, 2, session=1)) == [run(part(0, (1, 2), 1, chunk=True, sequence=1))]
+
+
+# -- time -------------------------------------------------------------------------------------------------
+
+
+def test_greeting_that_never_comes_is_given_up() -> None:
+    side = CloudSide(PATIENT, WELCOME, VOCABULARY)
+    assert side.deadline() is None
+    side.handle(events.PeerConnected(0), 1.0)
+    side.handle(events.PeerConnected(1), 2.0)
+    side.handle(events.PeerFrame(1, HELLO), 3.0)
+    assert side.deadline() == 6.0
+    assert side.handle(events.DeadlineReached(), 5.9) == []
+    answer = side.handle(events.DeadlineReached(), 6.0)
+    assert faults(answer) == [(0, None, "silent")]
+    assert answer[-1] == ClosePeer(0)
+    assert side.deadline() == 13.0
+
+
+def test_silent_peer_is_asked_and_then_given_up() -> None:
+    table = CloudTable(PATIENT, peers=2)
+    assert table.side.deadline() == 10.0
+    table.hears(frames.Pong(0), 1, now=4.0)
+    assert table.tell(events.DeadlineReached(), 10.0) == [reply(frames.Ping(10_000_000))]
+    assert table.tell(events.DeadlineReached(), 14.0) == [reply(frames.Ping(14_000_000), 1)]
+    table.hears(frames.Pong(14_000_000), 1, now=15.0)
+    answer = table.tell(events.DeadlineReached(), 30.0)
+    assert faults(answer) == [(0, None, "silent")]
+    assert table.hears(frames.Ping(1), 0, now=31.0) == []
+    assert table.hears(frames.Ping(1), 1, now=31.0) == [reply(frames.Pong(1), 1)]
+    table.tell(events.PeerClosed(1, "gone"), 32.0)
+    assert table.side.deadline() is None
+
+
+def test_stop_says_goodbye_and_starts_no_pass() -> None:
+    table = CloudTable(peers=2)
+    table.hears(prompt(1, 2))
+    table.hears(prompt(3, 4), 1)
+    assert table.tell(events.StopRequested()) == [
+        reply(frames.Bye("it is stopping")),
+        ReleaseSequence(0),
+        ClosePeer(0),
+        reply(frames.Bye("it is stopping"), 1),
+        ClosePeer(1),
+    ]
+    assert table.picks((10,)) == []
+    refuse, close = table.tell(events.PeerConnected(2))
+    assert refuse == reply(frames.Refuse("stopping", "it is stopping"), 2)
+    assert close == ClosePeer(2)
+    assert table.side.is_empty
+
+
+# -- sessions ---------------------------------------------------------------------------------------------
+
+
+def test_when_all_sessions_are_taken_the_next_is_told_and_passed_over() -> None:
+    table = CloudTable(CloudRules(sessions_max=2), peers=2, sessions=1)
+    assert faults(table.hears(frames.Open(5), 1)) == [(1, 5, "busy")]
+    for frame in (prompt(1, 2, session=5), draft(2, 3, session=5), frames.Cancel(5, 0)):
+        assert table.hears(frame, 1) == []
+    assert table.hears(frames.Close(5), 1) == []
+    assert table.hears(frames.Close(0)) == []
+    assert table.hears(frames.Open(5), 1) == [reply(frames.Opened(5), 1)]
+    assert table.hears(prompt(1, 2, session=5), 1) == [run(part(0, (1, 2), 1, chunk=True))]
+
+
+def test_sessions_of_one_peer_are_bounded() -> None:
+    table = CloudTable(CloudRules(edge_sessions_max=2), peers=2, sessions=0)
+    table.hears(frames.Open(0))
+    table.hears(frames.Open(1))
+    assert faults(table.hears(frames.Open(2))) == [(0, None, "busy")]
+    assert table.hears(frames.Open(0), 1) == [reply(frames.Opened(0), 1)]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [frames.Open(0), prompt(1, session=1), draft(0, session=1), frames.Cancel(1, 1), frames.Close(1)],
+)
+def test_number_that_is_open_already_or_not_open_is_a_fault(frame: frames.EdgeFrame) -> None:
+    assert faults(CloudTable().hears(frame)) == [(0, None, "protocol")]
+
+
+def test_session_closed_during_its_pass_is_told_nothing_and_its_sequence_is_used_again() -> None:
+    table = CloudTable(CloudRules(sessions_max=1), peers=2, sessions=0)
+    table.hears(frames.Open(0))
+    table.hears(prompt(1, 2))
+    assert table.hears(frames.Close(0)) == [ReleaseSequence(0)]
+    assert table.hears(frames.Open(0), 1) == [reply(frames.Opened(0), 1)]
+    assert table.hears(prompt(3, 4), 1) == []
+    assert table.picks((10,)) == [run(part(0, (3, 4), 1, chunk=True))]
+    assert table.picks((20,)) == [reply(verdict(2, 0, 20), 1)]
+
+
+def test_peer_gone_during_its_pass_leaves_the_others_share_alone() -> None:
+    table = CloudTable(peers=2)
+    table.hears(prompt(1, 2))
+    table.hears(prompt(3, 4), 1)
+    assert table.tell(events.PeerClosed(0, "gone")) == [ReleaseSequence(0), ClosePeer(0)]
+    assert table.picks((10,)) == [run(part(0, (3, 4), 1, chunk=True, sequence=1))]
+
+
+def test_engine_that_fails_ends_the_sessions_of_that_pass_only() -> None:
+    table = CloudTable(peers=3)
+    for peer in range(3):
+        table.hears(prompt(1, 2), peer)
+        table.picks((10,))
+    table.hears(draft(3, 11, ask=4))
+    table.hears(draft(3, 11, ask=4), 1)
+    table.picks((11, 12))
+    table.hears(draft(5, 13, ask=6))
+    table.hears(draft(3, 11, ask=4), 2)
+    answer = table.tell(events.PassFailed("out of memory"))
+    assert faults(answer) == [(1, 0, "engine")]
+    assert answer[:2] == [
+        reply(frames.Fault(0, "engine", "the target failed: out of memory"), 1),
+        ReleaseSequence(1),
+    ]
+    assert answer[2:] == [
+        run(part(4, (12, 13), 2), part(2, (10, 11), 2, sequence=2)),
+    ]
+    assert table.hears(draft(4, 12, ask=5), 1) == []
+    assert table.hears(frames.Ping(1), 1) == [reply(frames.Pong(1), 1)]
+
+
+def test_engine_that_fails_in_a_cancelled_sessions_pass_ends_that_session() -> None:
+    table = CloudTable()
+    table.hears(prompt(1, 2))
+    table.hears(frames.Cancel(0, 2))
+    assert faults(table.tell(events.PassFailed("broken"))) == [(0, 0, "engine")]
+    assert table.side.sessions == []
+
+
+def test_prompt_that_does_not_fit_ends_its_session_only() -> None:
+    table = CloudTable(welcome=grant(context_tokens=5), sessions=2)
+    assert faults(table.hears(prompt(1, 2, 3, 4, 5))) == [(0, 0, "context")]
+    assert table.hears(draft(5, 1, ask=6)) == []
+    assert table.hears(prompt(1, 2, 3, 4, session=1)) != []
+
+
+def test_sampling_that_is_not_offered_ends_its_session_only() -> None:
+    table = CloudTable(welcome=grant(greedy_only=True), sessions=2)
+    warm = frames.Prompt(0, 1, 0, (1, 2), Sampling(temperature=0.7), SEED, 10)
+    assert faults(table.hears(warm)) == [(0, 0, "sampling")]
+    assert table.hears(prompt(1, 2, session=1)) != []
+
+
+def test_sampling_reaches_the_target() -> None:
+    warm = frames.Prompt(0, 1, 0, (1, 2), Sampling(temperature=0.7), 8, 10)
+    (order,) = CloudTable().hears(warm)
+    wanted = part(0, (1, 2), 1, chunk=True)
+    assert order != run(wanted)
+    assert getattr(order, "slices")[0].seed == 8  # noqa: B009 - a union of commands
+    assert getattr(order, "slices")[0].sampling == warm.sampling  # noqa: B009 - a union of commands
+
+
+# -- passes -----------------------------------------------------------------------------------------------
+
+
+def test_sessions_that_wait_share_the_next_pass() -> None:
+    table = CloudTable(peers=3)
+    for peer in range(3):
+        table.hears(prompt(1, 2), peer)
+        table.picks((10,))
+    table.hears(draft(3, 11, ask=4))
+    table.hears(draft(3, 12, ask=4), 2)
+    table.hears(draft(3, 13, ask=4), 1)
+    assert table.picks((11, 20)) == [
+        reply(verdict(3, 1, 20)),
+        run(part(2, (10, 12), 2, sequence=2), part(2, (10, 13), 2, sequence=1)),
+    ]
+    assert table.picks((12, 21), (50, 0)) == [
+        reply(verdict(3, 1, 21), 2),
+        reply(verdict(3, 0, 50), 1),
+    ]
+
+
+def test_sessions_take_turns_when_passes_are_small() -> None:
+    table = CloudTable(CloudRules(pass_tokens=1), peers=3)
+    for peer in range(3):
+        table.hears(prompt(1, 2), peer)
+        table.picks((10,))
+    for peer in range(3):
+        table.hears(draft(3, ask=6), peer)
+    order = []
+    for _ in range(9):
+        answer = table.picks((20,))
+        order += [command.peer for command in answer if isinstance(command, SendToPeer)]
+    assert order == [0, 1, 2] * 3
+
+
+def test_long_prompts_take_turns_and_let_verdicts_through() -> None:
+    table = CloudTable(welcome=grant(chunk_tokens=2), peers=3)
+    table.hears(prompt(1, 2), 2)
+    table.picks((10,))
+    table.hears(prompt(1, 2, 3, 4))
+    table.hears(prompt(5, 6, 7, 8), 1)
+    table.hears(draft(3, 11, ask=4), 2)
+    judged, first = part(2, (10, 11), 2, sequence=2), part(0, (5, 6), 0, chunk=True, sequence=1)
+    assert table.picks(()) == [run(first, judged)]
+    second = run(part(2, (3, 4), 1, chunk=True))
+    assert table.picks((), (11, 12)) == [reply(verdict(3, 1, 12), 2), second]
+    assert table.picks((20,))[-1] == run(part(2, (7, 8), 1, chunk=True, sequence=1))
+    assert table.side.sessions[1].phase is TextPhase.AWAITING
+
+
+# -- peers that lie ---------------------------------------------------------------------------------------
+
+
+turns = st.builds(
+    Turn,
+    back=st.integers(0, 9),
+    prompt=st.lists(st.integers(0, WORDS - 1), min_size=1, max_size=9).map(tuple),
+    tokens_max=st.integers(1, 30),
+    cancel=st.booleans(),
+)
+
+digits = st.integers(0, 99)
+
+
+@given(
+    st.lists(turns, min_size=2, max_size=4),
+    st.booleans(),
+    st.integers(1, 6),
+    st.lists(st.tuples(st.integers(0, 19), digits, digits), min_size=20, max_size=60),
+    st.lists(st.integers(0, 99), min_size=50, max_size=200),
+)
+@settings(max_examples=100, deadline=None)
+def test_whatever_one_peer_says_the_other_gets_the_targets_text(
+    wishes: list[Turn], ahead: bool, upper: int, moves: list[Move], choices: list[int]
+) -> None:
+    rules = EdgeRules(thresholds=Thresholds(0.1, 0.2, upper, 1), ahead=ahead, window_tokens=8)
+    world = HostileWorld(rules, wishes, welcome(window=8, context=60), moves)
+    world.play(choices)
+    assert not world.moves

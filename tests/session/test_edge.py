@@ -1,0 +1,392 @@
+"""One session at the edge: what it is told and what it answers."""
+
+import pytest
+
+from pipesd.errors import UsageError
+from pipesd.planner.trigger import Thresholds
+from pipesd.session import events
+from pipesd.session.commands import AbortStep, FailGeneration, FinishGeneration, GenerationStats
+from pipesd.session.phases import EdgePhase, TextPhase
+from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, EdgeRules
+from pipesd.vocabulary import Vocabulary
+from pipesd.wire import frames
+from tests.session.helpers import (
+    END,
+    SHY,
+    TOKENS,
+    EdgeTable,
+    draft,
+    emit,
+    grant,
+    prompt,
+    send,
+    step,
+    verdict,
+    wish,
+)
+
+EVERY_SECOND = EdgeRules(thresholds=Thresholds(0.0, 0.0, upper_tokens=2, lower_tokens=1))
+WAITING = EdgeRules(thresholds=Thresholds(0.0, 0.0, upper_tokens=2, lower_tokens=1), ahead=False)
+TWO_AT_LEAST = Thresholds(0.0, 0.0, upper_tokens=10, lower_tokens=2)
+
+
+def answering(rules: EdgeRules | None = None, *drafted: int) -> EdgeTable:
+    """An edge behind the prompt 1, 2, 3 that has drafted this much; only the prompt's ask is open."""
+    table = EdgeTable(rules)
+    table.tell(wish(1, 2, 3))
+    table.drafts(*drafted)
+    return table
+
+
+def test_prompt_and_drafts_leave_before_the_session_is_opened() -> None:
+    table = EdgeTable(sessions=0)
+    assert table.tell(events.SessionWanted(0)) == [send(frames.Open(0))]
+    assert table.tell(wish(1, 2, 3)) == [send(prompt(1, 2, 3)), step(1, 0, 1, 2, 3)]
+    assert table.drafts(10) == [send(draft(3, 10)), step(2, 3, 10)]
+    assert table.drafts(11) == [send(draft(4, 11)), step(3, 4, 11)]
+    assert table.hears(frames.Opened(0)) == []
+    assert table.phase() is TextPhase.AWAITING
+
+
+def test_verdict_that_agrees_leaves_the_suffix_and_the_epoch_alone() -> None:
+    table = answering(None, 10, 11, 12)
+    assert table.hears(verdict(3, 0, 10)) == [emit(10)]
+    assert table.ledger().suffix == [11, 12]
+    assert table.drafts(13) == [send(draft(6, 13)), step(5, 6, 13)]
+    assert table.phase() is TextPhase.DRAFTING
+
+
+def test_own_pick_may_be_the_token_drafted_ahead() -> None:
+    table = answering(EVERY_SECOND, 10, 11, 12)
+    assert table.ledger().asks_pending == 2
+    assert table.hears(verdict(3, 1, 11)) == [emit(10, 11)]
+    assert (table.ledger().suffix, table.ledger().epoch) == ([12], 1)
+    assert table.phase() is TextPhase.DRAFTING
+
+
+def test_verdict_that_contradicts_discards_and_aborts() -> None:
+    table = answering(EVERY_SECOND, 10, 11, 12)
+    assert table.hears(verdict(3, 1, 50)) == [emit(10, 50), AbortStep(4)]
+    assert (table.ledger().suffix, table.ledger().epoch, table.ledger().awaiting) == ([], 2, False)
+    assert table.aborts() == [step(5, 4, 50)]
+    assert table.drafts(60) == [send(draft(5, 60, epoch=2)), step(6, 5, 60)]
+    assert table.phase() is TextPhase.DRAFTING
+
+
+def test_guess_that_comes_after_all_is_dropped() -> None:
+    table = answering(None, 10, 11)
+    assert table.hears(verdict(3, 0, 50)) == [emit(50), AbortStep(3)]
+    assert table.drafts(12) == [step(4, 3, 50)]
+    assert table.ledger().suffix == []
+    assert table.phase() is TextPhase.DRAFTING
+
+
+def test_verdict_that_overtakes_the_drafter_keeps_its_cache() -> None:
+    table = answering(None, 10)
+    assert table.hears(verdict(3, 1, 11)) == [emit(10, 11), AbortStep(2)]
+    assert table.ledger().epoch == 1
+    assert table.drafts(77) == [step(3, 4, 11)]
+    assert table.phase() is TextPhase.DRAFTING
+
+
+def test_aborted_step_leaves_the_cache_as_it_was() -> None:
+    table = answering(None)
+    assert table.hears(verdict(3, 0, 10)) == [emit(10), AbortStep(1)]
+    assert table.aborts() == [step(2, 0, 1, 2, 3, 10)]
+
+
+def test_stale_verdict_is_passed_over() -> None:
+    table = answering(None, 10)
+    table.hears(verdict(3, 0, 50))
+    table.drafts(0, 60)
+    assert table.hears(verdict(3, 1, 11, epoch=1)) == []
+    assert table.hears(verdict(9, 0, 11, epoch=0)) == []
+    assert table.ledger().text == [1, 2, 3, 50]
+    assert table.side.phase is EdgePhase.READY
+
+
+def test_verdict_of_an_ended_generation_is_passed_over() -> None:
+    table = answering(None, 10)
+    table.tell(events.GenerationCancelled(0))
+    assert table.hears(verdict(3, 1, 11, epoch=1)) == []
+    assert table.hears(verdict(3, 1, 11, epoch=2)) == []
+    assert table.phase() is TextPhase.IDLE
+
+
+@pytest.mark.parametrize(
+    ("frame", "complaint"),
+    [
+        (verdict(5, 0, 11, epoch=2), "epoch 2"),
+        (verdict(4, 0, 11), "at 4"),
+        (verdict(2, 0, 11), "at 2"),
+        (verdict(3, 3, 12), "3 drafts accepted of 2"),
+        (verdict(3, 1), "without a token"),
+        (verdict(3, 0, *range(51)), "limit"),
+        (verdict(3, 0, TOKENS), f"token {TOKENS}"),
+    ],
+)
+def test_verdict_that_contradicts_what_was_sent_is_a_fault(frame: frames.Verdict, complaint: str) -> None:
+    table = answering(None, 10, 11)
+    fault = table.hears(frame)[0]
+    assert fault == send(frames.Fault(None, "protocol", fault.frame.message))  # type: ignore[union-attr]
+    assert complaint in fault.frame.message  # type: ignore[union-attr]
+    assert table.side.phase is EdgePhase.CLOSED
+
+
+def test_verdict_that_ends_no_answer_at_its_limit_is_a_fault() -> None:
+    """Nothing more could be asked for, so the answer would stand still for ever."""
+    table = EdgeTable()
+    table.tell(wish(1, 2, 3, most=2))
+    table.hears(verdict(3, 0, 10, 11))
+    assert table.side.phase is EdgePhase.CLOSED
+
+
+def test_verdict_of_a_generation_that_never_was_is_a_fault() -> None:
+    table = EdgeTable()
+    assert table.hears(verdict(0, 0, 1, epoch=0)) == []
+    table.hears(verdict(0, 0, 1, epoch=1))
+    assert table.side.phase is EdgePhase.CLOSED
+
+
+def test_text_that_ends_inside_accepted_drafts() -> None:
+    table = answering(EVERY_SECOND, 10, 11, 12)
+    stats = GenerationStats(tokens=2, drafted=3, accepted=2, corrections=0, verdicts=1)
+    assert table.hears(verdict(3, 2, finish="length")) == [
+        emit(10, 11),
+        FinishGeneration(0, "length", stats),
+        AbortStep(4),
+    ]
+    assert (table.ledger().text, table.ledger().epoch) == ([1, 2, 3, 10, 11], 2)
+    assert table.phase() is TextPhase.IDLE
+
+
+def test_finish_that_is_told_again_brings_no_text() -> None:
+    table = answering(None, 10)
+    stats = GenerationStats(drafted=1, verdicts=1)
+    assert table.hears(verdict(3, 0, finish="context")) == [
+        FinishGeneration(0, "context", stats),
+        AbortStep(2),
+    ]
+    assert table.phase() is TextPhase.IDLE
+
+
+def test_end_id_is_confirmed_text() -> None:
+    table = answering(None)
+    table.drafts(10)
+    answer = table.hears(verdict(3, 1, END, finish="stop"))
+    assert answer[0] == emit(10, END)
+    assert answer[1] == FinishGeneration(0, "stop", GenerationStats(2, 1, 1, 0, 1))
+    table.aborts()
+    assert table.tell(wish(4, base=5)) == [send(prompt(4, epoch=3, base=5)), step(3, 3, 10, END, 4)]
+
+
+def test_what_it_took_is_counted() -> None:
+    table = answering(EVERY_SECOND, 10, 11)
+    table.hears(verdict(3, 1, 50))
+    table.drafts(0, 60)
+    finish = table.hears(verdict(5, 0, 60, END, finish="stop", epoch=2))[1]
+    assert finish == FinishGeneration(0, "stop", GenerationStats(4, 3, 2, 1, 2))
+
+
+def test_drafter_stops_at_an_end_id_and_asks() -> None:
+    table = answering(None, 10)
+    table.hears(verdict(3, 0, 10))
+    assert table.drafts(END) == [send(draft(4, END)), send(draft(5, ask=5))]
+    assert table.phase() is TextPhase.AWAITING
+
+
+def test_drafter_stops_at_the_limit_and_asks() -> None:
+    table = EdgeTable()
+    table.tell(wish(1, 2, 3, most=3))
+    table.hears(verdict(3, 0, 10))
+    table.aborts()
+    assert table.drafts(11) == [send(draft(4, 11)), step(3, 4, 11)]
+    assert table.drafts(12) == [send(draft(5, 12)), send(draft(6, ask=6))]
+    assert table.phase() is TextPhase.AWAITING
+
+
+def test_drafter_stops_at_the_end_of_the_context() -> None:
+    table = EdgeTable(welcome=grant(context_tokens=5))
+    table.tell(wish(1, 2, 3))
+    assert table.drafts(10, 11)[-2:] == [send(draft(4, 11)), send(draft(5, ask=5))]
+    assert table.phase() is TextPhase.AWAITING
+
+
+def test_idle_drafter_asks_for_enough_drafts_only() -> None:
+    table = answering(EdgeRules(thresholds=TWO_AT_LEAST), END)
+    assert table.ledger().asks_pending == 1
+    table = answering(EdgeRules(thresholds=TWO_AT_LEAST), 10, END)
+    assert table.ledger().asks_pending == 2
+
+
+def test_idle_drafter_asks_for_one_draft_when_nothing_is_pending() -> None:
+    table = EdgeTable(EdgeRules(thresholds=TWO_AT_LEAST, window_tokens=1))
+    table.tell(wish(1, 2, 3))
+    assert table.drafts(10) == [send(draft(3, 10))]
+    assert table.hears(verdict(3, 0, 10)) == [emit(10), step(2, 3, 10)]
+    assert table.drafts(11) == [send(draft(4, 11)), send(draft(5, ask=5))]
+
+
+@pytest.mark.parametrize(("own", "granted"), [(3, 16), (16, 3)])
+def test_full_window_stops_the_drafter_and_asks(own: int, granted: int) -> None:
+    table = EdgeTable(EdgeRules(thresholds=SHY, window_tokens=own), grant(window_tokens=granted))
+    table.tell(wish(1, 2, 3))
+    table.drafts(10, 11)
+    assert table.drafts(12) == [send(draft(5, 12)), send(draft(6, ask=6))]
+    assert table.hears(verdict(3, 0, 10)) == [emit(10), step(4, 5, 12)]
+    assert table.phase() is TextPhase.AWAITING
+
+
+def test_trigger_asks_for_drafts_up_to_the_doubtful_one() -> None:
+    table = EdgeTable(EdgeRules(thresholds=Thresholds(0.0, 0.4, 10, 1)))
+    table.tell(wish(1, 2, 3))
+    assert table.drafts(10, confidence=0.9)[0] == send(draft(3, 10))
+    assert table.drafts(11, confidence=0.3)[0] == send(draft(4, 11, ask=5))
+    assert table.phase() is TextPhase.AWAITING
+
+
+def test_trigger_forgets_drafts_that_were_judged_unasked() -> None:
+    table = answering(EdgeRules(thresholds=Thresholds(0.0, 0.0, 3, 1)), 10, 11)
+    table.hears(verdict(3, 1, 11))
+    assert table.drafts(12, 13)[-2] == send(draft(6, 13))
+    assert table.drafts(14)[0] == send(draft(7, 14, ask=8))
+    assert table.phase() is TextPhase.AWAITING
+
+
+def test_at_most_eight_asks() -> None:
+    table = EdgeTable(EdgeRules(thresholds=Thresholds(0.0, 0.0, 1, 1)))
+    table.tell(wish(1, 2, 3))
+    answer = table.drafts(*range(10, 10 + ASKS_MAX - 1))
+    assert table.ledger().asks_pending == ASKS_MAX
+    assert answer[-1] == send(draft(9, 16, ask=10))
+    assert table.hears(verdict(3, 0, 10)) == [emit(10), step(8, 9, 16)]
+    assert table.drafts(17) == [send(draft(10, 17, ask=11)), step(9, 10, 17)]
+    assert table.drafts(18) == [send(draft(11, 18, ask=12))]
+    assert table.ledger().asks_pending == ASKS_MAX
+
+
+def test_waiting_edge_does_not_draft_while_a_verdict_is_owed() -> None:
+    table = EdgeTable(WAITING)
+    assert table.tell(wish(1, 2, 3)) == [send(prompt(1, 2, 3))]
+    assert table.hears(verdict(3, 0, 10)) == [emit(10), step(1, 0, 1, 2, 3, 10)]
+    assert table.drafts(11) == [send(draft(4, 11)), step(2, 4, 11)]
+    assert table.drafts(12) == [send(draft(5, 12, ask=6))]
+    assert table.hears(verdict(4, 2, 13)) == [emit(11, 12, 13), step(3, 5, 12, 13)]
+    assert table.phase() is TextPhase.DRAFTING
+
+
+def test_paused_reader_pauses_the_drafter_until_the_text_is_read() -> None:
+    table = answering(None, 10)
+    assert table.tell(events.ReaderPaused(0)) == []
+    assert table.drafts(11) == [send(draft(4, 11)), send(draft(5, ask=5))]
+    assert table.hears(verdict(3, 2, 12)) == [emit(10, 11, 12)]
+    assert table.phase() is TextPhase.DRAFTING
+    assert table.tell(events.ReaderResumed(0)) == [step(3, 4, 11, 12)]
+
+
+def test_new_prompt_begins_with_a_reader_who_reads() -> None:
+    table = answering(None)
+    table.tell(events.ReaderPaused(0))
+    table.aborts()
+    assert table.tell(wish(4, base=3)) == [send(prompt(4, epoch=2, base=3)), step(2, 0, 1, 2, 3, 4)]
+
+
+def test_draft_that_fails_leaves_the_target_alone() -> None:
+    table = answering(None, 10)
+    assert table.tell(events.DraftFailed(2, "out of memory")) == [send(draft(4, ask=4))]
+    assert table.hears(verdict(3, 0, 50)) == [emit(50), send(draft(4, ask=4 + ALONE_TOKENS, epoch=2))]
+    assert table.hears(verdict(4, 0, 51, epoch=2)) == [emit(51)]
+    assert table.phase() is TextPhase.AWAITING
+
+
+def test_target_alone_is_asked_to_the_limit_at_most() -> None:
+    table = EdgeTable()
+    table.tell(wish(1, 2, 3, most=4))
+    table.tell(events.DraftFailed(1, "out of memory"))
+    assert table.hears(verdict(3, 0, 10)) == [emit(10), send(draft(4, ask=7))]
+    table.hears(verdict(4, 0, 11, 12, 13, finish="length"))
+    assert table.phase() is TextPhase.IDLE
+
+
+def test_draft_that_failed_is_tried_again_at_the_next_prompt() -> None:
+    table = answering()
+    table.tell(events.DraftFailed(1, "out of memory"))
+    assert table.tell(wish(4, base=3)) == [send(prompt(4, epoch=2, base=3)), step(2, 0, 1, 2, 3, 4)]
+
+
+def test_draft_context_that_is_full_leaves_the_target_alone() -> None:
+    table = EdgeTable(EdgeRules(thresholds=SHY, draft_context_tokens=4))
+    table.tell(wish(1, 2, 3))
+    assert table.drafts(10) == [send(draft(3, 10)), send(draft(4, ask=4))]
+    assert table.hears(verdict(3, 1, 11)) == [emit(10, 11), send(draft(5, ask=5 + ALONE_TOKENS))]
+    assert table.phase() is TextPhase.AWAITING
+
+
+def test_confirmed_id_that_the_draft_does_not_know_pauses_drafting_until_the_next_prompt() -> None:
+    small = Vocabulary([bytes([token]) for token in range(60)])
+    table = EdgeTable(vocabulary=small, welcome=grant(vocabulary_hashes=small.hashes))
+    table.tell(wish(1, 2, 3))
+    assert table.hears(verdict(3, 0, 70)) == [emit(70), AbortStep(1)]
+    assert table.aborts() == [send(draft(4, ask=4 + ALONE_TOKENS))]
+    table.hears(verdict(4, 0, 71, finish="stop"))
+    assert table.tell(wish(4, base=5))[1] == step(2, 0, 1, 2, 3, 0, 0, 4)
+    assert table.phase() is TextPhase.AWAITING
+
+
+def test_drafted_id_that_the_target_does_not_know_pauses_drafting() -> None:
+    large = Vocabulary([bytes([token]) for token in range(120)])
+    table = EdgeTable(vocabulary=large, welcome=grant(vocabulary_hashes=large.hashes))
+    table.tell(wish(1, 2, 3))
+    assert table.drafts(TOKENS) == []
+    assert table.hears(verdict(3, 0, 10)) == [emit(10), send(draft(4, ask=4 + ALONE_TOKENS))]
+    assert table.ledger().suffix == []
+
+
+def test_prompt_takes_text_back() -> None:
+    table = answering(None, 10, 11)
+    table.hears(verdict(3, 2, END, finish="stop"))
+    table.aborts()
+    assert table.tell(wish(8, 9, base=4)) == [send(prompt(8, 9, epoch=3, base=4)), step(4, 4, 8, 9)]
+    assert table.ledger().text == [1, 2, 3, 10, 8, 9]
+    assert table.phase() is TextPhase.AWAITING
+
+
+def test_prompt_replaces_a_running_answer() -> None:
+    table = answering(None, 10)
+    assert table.tell(wish(8, base=1)) == [send(prompt(8, epoch=2, base=1)), AbortStep(2)]
+    assert table.drafts(11) == [step(3, 1, 8)]
+    assert table.hears(verdict(3, 1, 11)) == []
+    assert table.phase() is TextPhase.AWAITING
+
+
+def test_cancel_ends_the_answer_and_keeps_the_text() -> None:
+    table = answering(None, 10)
+    table.hears(verdict(3, 0, 10))
+    stats = GenerationStats(tokens=1, drafted=1, accepted=1, verdicts=1)
+    cancel = send(frames.Cancel(0, 2))
+    assert table.tell(events.GenerationCancelled(0)) == [
+        cancel,
+        FinishGeneration(0, None, stats),
+        AbortStep(2),
+    ]
+    assert table.tell(events.GenerationCancelled(0)) == []
+    assert table.ledger().text == [1, 2, 3, 10]
+    assert table.phase() is TextPhase.IDLE
+
+
+def test_faulted_session_fails_and_takes_no_prompt() -> None:
+    table = answering(None, 10)
+    failed, abort = table.hears(frames.Fault(0, "engine", "broken"))
+    assert isinstance(failed, FailGeneration)
+    assert failed.failure.code == "engine"
+    assert abort == AbortStep(2)
+    assert table.hears(frames.Fault(0, "engine", "again")) == []
+    assert table.aborts() == []
+    with pytest.raises(UsageError, match="failed"):
+        table.tell(wish(4))
+    assert table.phase() is TextPhase.FAILED
+
+
+def test_prompt_that_just_fits_is_taken() -> None:
+    table = EdgeTable(welcome=grant(context_tokens=6))
+    assert table.tell(wish(1, 2, 3, 4, 5))[0] == send(prompt(1, 2, 3, 4, 5))

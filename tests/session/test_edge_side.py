@@ -1,0 +1,386 @@
+"""The whole edge: the handshake, silence, sessions side by side, the end, and a cloud that lies."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipesd.errors import LinkError, UsageError
+from pipesd.planner.trigger import Thresholds
+from pipesd.session import events
+from pipesd.session.commands import (
+    AbortStep,
+    AnnounceReady,
+    CloseLink,
+    EdgeCommand,
+    FailGeneration,
+    Failure,
+    ReleaseDraft,
+    SendFrame,
+)
+from pipesd.session.edge_side import EdgeSide
+from pipesd.session.phases import EdgePhase, TextPhase
+from pipesd.session.rules import EdgeRules, Patience
+from pipesd.values import Sampling
+from pipesd.vocabulary import BLOCK_TOKENS, Vocabulary
+from pipesd.wire import frames
+from tests.session.helpers import (
+    SHY,
+    TOKENS,
+    VOCABULARY,
+    WELCOME,
+    EdgeTable,
+    HostileCloud,
+    Move,
+    draft,
+    emit,
+    grant,
+    prompt,
+    send,
+    step,
+    verdict,
+    wish,
+)
+
+PATIENT = EdgeRules(patience=Patience(greeting_s=5.0, ping_after_s=10.0, silent_after_s=30.0))
+
+
+def greeting(rules: EdgeRules | None = None, vocabulary: Vocabulary = VOCABULARY) -> EdgeSide:
+    side = EdgeSide(rules or EdgeRules(), vocabulary)
+    hello = frames.Hello(frames.PROTOCOL_VERSION, "pipesd", len(vocabulary))
+    assert side.handle(events.LinkOpened(), 0.0) == [send(hello)]
+    assert side.phase is EdgePhase.GREETING
+    return side
+
+
+def hears(side: EdgeSide, frame: frames.CloudFrame, now: float = 0.0) -> list[EdgeCommand]:
+    return side.handle(events.FrameReceived(frame), now)
+
+
+def failure(answer: list[EdgeCommand]) -> Failure:
+    """Why the link is closed; nothing may follow that."""
+    last = answer[-1]
+    assert isinstance(last, CloseLink)
+    return last.failure
+
+
+# -- the handshake ----------------------------------------------------------------------------------------
+
+
+def test_welcome_makes_it_ready() -> None:
+    side = greeting()
+    assert hears(side, WELCOME) == [AnnounceReady(WELCOME)]
+    assert side.handle(events.SessionWanted(0), 0.0) == [send(frames.Open(0))]
+    assert side.phase is EdgePhase.READY
+
+
+@pytest.mark.parametrize("code", ["version", "busy"])
+def test_refusal_is_told_with_its_code(code: str) -> None:
+    side = greeting()
+    told = failure(hears(side, frames.Refuse(code, "because")))
+    assert told == Failure(code, "the cloud refused the connection: because")
+    assert side.phase is EdgePhase.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"version": 2}, "version"),
+        ({"window_tokens": 0}, "protocol"),
+        ({"chunk_tokens": 0}, "protocol"),
+        ({"context_tokens": 1}, "protocol"),
+        ({"vocabulary_size": 5_000}, "protocol"),
+    ],
+)
+def test_impossible_welcome_is_a_fault(changes: dict[str, int], code: str) -> None:
+    side = greeting()
+    fault, close = hears(side, grant(**changes))
+    assert isinstance(fault, SendFrame)
+    assert isinstance(fault.frame, frames.Fault)
+    assert fault.frame.code == code
+    assert failure([close]).code == "peer"
+    assert side.phase is EdgePhase.CLOSED
+
+
+def test_vocabularies_that_differ_are_named_by_their_ids() -> None:
+    pieces = [bytes([token]) for token in range(TOKENS)]
+    theirs = list(pieces)
+    theirs[7], theirs[9] = b"seven", b"nine"
+    side = greeting(vocabulary=Vocabulary(pieces))
+    other = grant(vocabulary_hashes=Vocabulary(theirs).hashes)
+    assert hears(side, other) == [send(frames.BlockWanted(0))]
+    bye, close = hears(side, frames.Block(0, tuple(theirs)))
+    told = failure([close])
+    assert told.code == "vocabulary"
+    assert r"token 7 is b'\x07' here and b'seven' there, 9 is b'\t' here" in told.message
+    assert bye == send(frames.Bye(told.message))
+    assert side.phase is EdgePhase.CLOSED
+
+
+def test_padding_beyond_the_smaller_vocabulary_is_no_difference() -> None:
+    pieces = [b"x"] * 2 * BLOCK_TOKENS
+    longer = Vocabulary([*pieces, b"padding"])
+    shorter = Vocabulary(pieces[: BLOCK_TOKENS + 5])
+    side = greeting(vocabulary=shorter)
+    welcome = grant(vocabulary_size=len(longer), vocabulary_hashes=longer.hashes)
+    assert hears(side, welcome) == [send(frames.BlockWanted(1))]
+    assert hears(side, frames.Ping(1)) == [send(frames.Pong(1))]
+    assert hears(side, frames.Block(1, longer.block(1))) == [AnnounceReady(welcome)]
+    assert side.phase is EdgePhase.READY
+
+
+def test_block_that_was_not_asked_for_is_a_fault() -> None:
+    side = greeting()
+    hears(side, grant(vocabulary_hashes=b"12345678"))
+    assert failure(hears(side, frames.Block(1, ()))).code == "peer"
+    assert side.phase is EdgePhase.CLOSED
+
+
+# -- time -------------------------------------------------------------------------------------------------
+
+
+def test_greeting_that_never_comes_is_given_up() -> None:
+    side = greeting(PATIENT)
+    assert side.deadline() == 5.0
+    assert side.handle(events.DeadlineReached(), 4.9) == []
+    told = failure(side.handle(events.DeadlineReached(), 5.0))
+    assert told == Failure("silent", "the cloud did not complete the greeting in 5 s")
+    assert (side.phase, side.deadline()) == (EdgePhase.CLOSED, None)
+
+
+def test_comparing_is_part_of_the_greeting() -> None:
+    side = greeting(PATIENT)
+    hears(side, grant(vocabulary_hashes=b"12345678"), 3.0)
+    assert side.deadline() == 5.0
+
+
+def test_silence_is_asked_about_and_then_given_up() -> None:
+    side = greeting(PATIENT)
+    hears(side, WELCOME, 1.0)
+    assert side.deadline() == 11.0
+    assert side.handle(events.DeadlineReached(), 11.0) == [send(frames.Ping(11_000_000))]
+    assert hears(side, frames.Pong(11_000_000), 12.0) == []
+    assert side.deadline() == 22.0
+    side.handle(events.DeadlineReached(), 22.0)
+    assert side.deadline() == 42.0
+    bye, close = side.handle(events.DeadlineReached(), 42.0)
+    assert failure([close]).code == "silent"
+    assert bye == send(frames.Bye("nothing was heard from the cloud for 30 s"))
+    assert (side.phase, side.deadline()) == (EdgePhase.CLOSED, None)
+
+
+def test_without_patience_there_is_no_deadline() -> None:
+    side = greeting()
+    hears(side, WELCOME)
+    assert side.deadline() is None
+
+
+def test_ping_is_answered() -> None:
+    assert EdgeTable().hears(frames.Ping(77)) == [send(frames.Pong(77))]
+
+
+# -- sessions ---------------------------------------------------------------------------------------------
+
+
+def test_sessions_take_turns_at_the_draft_engine() -> None:
+    table = EdgeTable(sessions=2)
+    assert table.tell(wish(1, 2))[1] == step(1, 0, 1, 2)
+    assert table.tell(wish(3, 4, session=1)) == [send(prompt(3, 4, session=1))]
+    assert table.drafts(10) == [send(draft(2, 10)), step(2, 0, 3, 4, session=1)]
+    assert table.drafts(20) == [send(draft(2, 20, session=1)), step(3, 2, 10)]
+    assert table.drafts(11) == [send(draft(3, 11)), step(4, 2, 20, session=1)]
+    assert (table.phase(0), table.phase(1)) == (TextPhase.AWAITING, TextPhase.AWAITING)
+
+
+def test_a_correction_in_one_session_leaves_the_others_step_alone() -> None:
+    table = EdgeTable(sessions=2)
+    table.tell(wish(1, 2))
+    table.tell(wish(3, 4, session=1))
+    table.drafts(10)
+    assert table.hears(verdict(2, 0, 50)) == [emit(50)]
+    assert table.drafts(20) == [send(draft(2, 20, session=1)), step(3, 2, 50)]
+
+
+def test_session_left_during_its_draft_step() -> None:
+    table = EdgeTable(sessions=2)
+    table.tell(wish(1, 2))
+    table.tell(wish(3, 4, session=1))
+    table.tell(events.GenerationCancelled(0))
+    answer = table.tell(events.SessionLeft(0))
+    assert answer == [send(frames.Close(0)), ReleaseDraft(0)]
+    assert table.drafts(10) == [step(2, 0, 3, 4, session=1)]
+    assert table.hears(verdict(2, 0, 10)) == []
+    assert table.hears(frames.Fault(0, "engine", "broken")) == []
+    assert list(table.side.sessions) == [1]
+
+
+def test_session_left_in_the_middle_of_an_answer_aborts_its_step() -> None:
+    table = EdgeTable()
+    table.tell(wish(1, 2))
+    answer = table.tell(events.SessionLeft(0))
+    assert {send(frames.Close(0)), ReleaseDraft(0), AbortStep(1)} <= set(answer)
+    assert table.aborts() == []
+    assert table.side.sessions == {}
+
+
+def test_cache_that_was_never_used_is_not_released() -> None:
+    table = EdgeTable()
+    assert table.tell(events.SessionLeft(0)) == [send(frames.Close(0))]
+    assert table.tell(events.SessionLeft(0)) == []
+
+
+def test_session_numbers_are_not_used_twice() -> None:
+    table = EdgeTable()
+    table.tell(events.SessionLeft(0))
+    with pytest.raises(UsageError, match="before"):
+        table.tell(events.SessionWanted(0))
+
+
+def test_more_sessions_than_granted_are_refused() -> None:
+    table = EdgeTable(sessions=WELCOME.sessions_max)
+    with pytest.raises(UsageError, match="all 4 sessions"):
+        table.tell(events.SessionWanted(9))
+    table.tell(events.SessionLeft(2))
+    assert table.tell(events.SessionWanted(9)) == [send(frames.Open(9))]
+
+
+def test_fault_of_a_session_leaves_the_others_alone() -> None:
+    table = EdgeTable(sessions=2)
+    table.tell(wish(1, 2))
+    table.tell(wish(3, 4, session=1))
+    failed = FailGeneration(0, Failure("engine", "broken"))
+    assert table.hears(frames.Fault(0, "engine", "broken")) == [failed, AbortStep(1)]
+    assert table.aborts() == [step(2, 0, 3, 4, session=1)]
+    assert (table.phase(0), table.phase(1)) == (TextPhase.FAILED, TextPhase.AWAITING)
+
+
+@pytest.mark.parametrize("frame", [verdict(0, 0, 1, session=5), frames.Fault(5, "engine", "broken")])
+def test_frame_for_a_session_never_opened_is_a_fault(frame: frames.CloudFrame) -> None:
+    table = EdgeTable()
+    assert failure(table.hears(frame)).code == "peer"
+    assert table.side.phase is EdgePhase.CLOSED
+
+
+GOOD = wish(4, base=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"base": -1}, "base"),
+        ({"base": 4}, "base"),
+        ({"tokens": ()}, "empty"),
+        ({"tokens_max": 0}, "tokens_max"),
+        ({"tokens": (TOKENS,)}, "token 100"),
+        ({"tokens": (4,) * 997}, "context"),
+        ({"sampling": Sampling(temperature=1.0)}, "temperature"),
+        ({"tokens": (-1,)}, "-1"),
+        ({"tokens_max": 2**53}, "tokens_max"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+    ],
+)
+def test_impossible_prompt_changes_nothing(changes: dict[str, object], named: str) -> None:
+    """Whatever would not fit its frame must not reach the wire: the cloud would close the connection."""
+    table = EdgeTable(welcome=grant(greedy_only=True))
+    table.tell(wish(1, 2, 3))
+    with pytest.raises(UsageError, match=named):
+        table.tell(dataclasses.replace(GOOD, **changes))  # type: ignore[arg-type]
+    assert (table.ledger().text, table.ledger().epoch) == ([1, 2, 3], 1)
+    assert table.phase() is TextPhase.AWAITING
+
+
+# -- the end ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "last_word"),
+    [
+        (events.LinkClosed("reset"), "link", None),
+        (events.StopRequested(), "link", frames.Bye),
+        (events.BytesRejected("malformed", "no frame"), "peer", frames.Fault),
+        (events.FrameReceived(frames.Bye("enough")), "link", None),
+        (events.FrameReceived(frames.Fault(None, "stopping", "enough")), "stopping", None),
+        (events.FrameReceived(frames.Thresholds(0, 0, 0.5, 0.5, 2, 1)), "peer", frames.Fault),
+        (events.FrameReceived(WELCOME), "peer", frames.Fault),
+    ],
+)
+def test_every_end_fails_what_runs_and_closes_the_link(
+    event: events.EdgeEvent, code: str, last_word: type | None
+) -> None:
+    table = EdgeTable(sessions=2)
+    table.tell(wish(1, 2))
+    answer = table.tell(event)
+    sent = [type(command.frame) for command in answer if isinstance(command, SendFrame)]
+    assert sent == ([last_word] if last_word else [])
+    failed, close, abort = answer[-3:]
+    assert failed == FailGeneration(0, failure([close]))
+    assert failure([close]).code == code
+    assert abort == AbortStep(1)
+    assert table.aborts() == []
+    assert table.side.phase is EdgePhase.CLOSED
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        events.LinkClosed("reset"),
+        events.StopRequested(),
+        events.DeadlineReached(),
+        events.BytesRejected("malformed", "no frame"),
+        events.FrameReceived(verdict(0, 0, 1)),
+        events.FrameReceived(frames.Ping(1)),
+        events.GenerationCancelled(0),
+        events.SessionLeft(0),
+        events.ReaderPaused(0),
+    ],
+)
+def test_nothing_is_said_after_the_end(event: events.EdgeEvent) -> None:
+    table = EdgeTable(PATIENT)
+    table.tell(events.StopRequested())
+    assert table.tell(event, 15.0) == []
+    assert table.side.phase is EdgePhase.CLOSED
+
+
+def test_wishes_after_the_end_are_told_so() -> None:
+    table = EdgeTable()
+    table.tell(events.LinkClosed("reset"))
+    with pytest.raises(LinkError):
+        table.tell(wish(1))
+    with pytest.raises(LinkError):
+        table.tell(events.SessionWanted(1))
+
+
+def test_stopping_before_there_is_a_link_says_nothing() -> None:
+    side = EdgeSide(EdgeRules(), VOCABULARY)
+    answer = side.handle(events.StopRequested(), 0.0)
+    assert len(answer) == 1
+    assert failure(answer).code == "link"
+
+
+def test_no_session_before_the_welcome() -> None:
+    with pytest.raises(LinkError, match="Hello"):
+        greeting().handle(events.SessionWanted(0), 0.0)
+
+
+# -- a cloud that lies ------------------------------------------------------------------------------------
+
+digits = st.integers(0, 99)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 29), digits, digits), min_size=20, max_size=60),
+    st.booleans(),
+    st.sampled_from([SHY, Thresholds(), Thresholds(0.0, 0.0, 1, 1), Thresholds(0.5, 0.5, 4, 3)]),
+    st.integers(1, 8),
+)
+@settings(max_examples=200, deadline=None)
+def test_whatever_the_cloud_says_the_edge_keeps_its_head(
+    moves: list[Move], ahead: bool, limits: Thresholds, window: int
+) -> None:
+    """It acts or closes the link; its books hold, and no answer stands still while the link lives."""
+    rules = EdgeRules(thresholds=limits, ahead=ahead, window_tokens=window)
+    cloud = HostileCloud(rules, grant(context_tokens=40))
+    for move in moves:
+        cloud.move(move)

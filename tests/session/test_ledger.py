@@ -1,0 +1,163 @@
+"""The edge's books."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipesd.session.ledger import Ledger, common_prefix
+
+
+def books(text: tuple[int, ...] = (1, 2, 3), drafted: tuple[int, ...] = (), sent: int = 0) -> Ledger:
+    ledger = Ledger()
+    ledger.prompt(0, text)
+    for token in drafted[:sent]:
+        ledger.draft(token)
+    ledger.send_unsent()
+    for token in drafted[sent:]:
+        ledger.draft(token)
+    ledger.validate()
+    return ledger
+
+
+def test_new_books_are_empty() -> None:
+    ledger = Ledger()
+    assert (ledger.confirmed, ledger.end, ledger.epoch, ledger.awaiting) == (0, 0, 0, False)
+    ledger.validate()
+
+
+def test_prompt_asks_for_the_first_token() -> None:
+    ledger = books()
+    assert (ledger.confirmed, ledger.end, ledger.epoch, ledger.asks_pending) == (3, 3, 1, 1)
+
+
+def test_prompt_takes_text_back_and_discards() -> None:
+    ledger = books(drafted=(4, 5), sent=1)
+    ledger.prompt(2, (8, 9))
+    assert (ledger.text, ledger.suffix, ledger.sent_tokens) == ([1, 2, 8, 9], [], 0)
+    assert (ledger.epoch, ledger.asks_pending) == (2, 1)
+    ledger.validate()
+
+
+def test_prompt_beyond_the_text_is_our_own_fault() -> None:
+    with pytest.raises(AssertionError, match="beyond"):
+        books().prompt(4, (5,))
+
+
+def test_tokens_from_any_position() -> None:
+    ledger = books(drafted=(4, 5))
+    assert [ledger.tokens_from(at) for at in range(6)] == [
+        (1, 2, 3, 4, 5),
+        (2, 3, 4, 5),
+        (3, 4, 5),
+        (4, 5),
+        (5,),
+        (),
+    ]
+
+
+def test_drafts_are_sent_once() -> None:
+    ledger = books()
+    ledger.draft(4)
+    ledger.draft(5)
+    assert ledger.send_unsent() == (3, (4, 5))
+    assert ledger.send_unsent() == (5, ())
+    ledger.draft(6)
+    assert ledger.send_unsent() == (5, (6,))
+
+
+def test_verdict_that_agrees_keeps_the_rest() -> None:
+    ledger = books(drafted=(4, 5, 6, 7), sent=3)
+    assert ledger.settle(1, (5,)) is None
+    assert (ledger.text, ledger.suffix) == ([1, 2, 3, 4, 5], [6, 7])
+    assert (ledger.sent_tokens, ledger.epoch, ledger.awaiting) == (1, 1, False)
+    ledger.validate()
+
+
+def test_verdict_may_confirm_what_was_not_sent_yet() -> None:
+    ledger = books(drafted=(4, 5, 6), sent=1)
+    assert ledger.settle(1, (5,)) is None
+    assert (ledger.suffix, ledger.sent_tokens) == ([6], 0)
+    assert ledger.send_unsent() == (5, (6,))
+
+
+def test_verdict_beyond_the_suffix_keeps_the_epoch() -> None:
+    ledger = books(drafted=(4,), sent=1)
+    assert ledger.settle(1, (5, 6)) is None
+    assert (ledger.confirmed, ledger.suffix, ledger.epoch) == (6, [], 1)
+
+
+def test_verdict_that_contradicts_discards() -> None:
+    ledger = books(drafted=(4, 5, 6), sent=2)
+    ledger.ask(5)
+    assert ledger.settle(1, (9,)) == 4
+    assert (ledger.text, ledger.suffix) == ([1, 2, 3, 4, 9], [])
+    assert (ledger.epoch, ledger.awaiting, ledger.sent_tokens) == (2, False, 0)
+    ledger.validate()
+
+
+def test_contradiction_in_the_middle_of_several_tokens_is_named() -> None:
+    assert books(drafted=(4, 5, 6), sent=3).settle(0, (4, 5, 9)) == 5
+
+
+def test_more_accepted_than_sent_is_our_own_fault() -> None:
+    with pytest.raises(AssertionError, match="accepted"):
+        books(drafted=(4, 5), sent=1).settle(2, (6,))
+
+
+def test_asks_are_answered_in_order() -> None:
+    ledger = books(drafted=(4, 5, 6, 7), sent=4)
+    ledger.ask(5)
+    ledger.ask(7)
+    assert ledger.asks_pending == 3
+    ledger.settle(0, (4,))
+    assert ledger.asks_pending == 2
+    ledger.settle(1, (6,))
+    assert ledger.asks_pending == 1
+    ledger.settle(1, (8,))
+    assert not ledger.awaiting
+
+
+def test_cancel_is_a_discard() -> None:
+    ledger = books(drafted=(4,))
+    ledger.cancel()
+    assert (ledger.text, ledger.suffix, ledger.epoch, ledger.awaiting) == ([1, 2, 3], [], 2, False)
+
+
+def test_validate_finds_broken_books() -> None:
+    ledger = books()
+    ledger.ask(2)
+    with pytest.raises(AssertionError, match="answered ask"):
+        ledger.validate()
+    ledger = books()
+    ledger.sent_tokens = 1
+    with pytest.raises(AssertionError, match="more sent"):
+        ledger.validate()
+    ledger = books()
+    ledger.ask(9)
+    ledger.ask(8)
+    with pytest.raises(AssertionError, match="order"):
+        ledger.validate()
+
+
+@given(st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)))
+def test_common_prefix_is_shared_and_longest(left: list[int], right: list[int]) -> None:
+    shared = common_prefix(left, right)
+    assert left[:shared] == right[:shared]
+    assert shared in (len(left), len(right)) or left[shared] != right[shared]
+
+
+@given(
+    st.lists(st.integers(0, 2), max_size=6), st.lists(st.integers(0, 2), min_size=1, max_size=8), st.data()
+)
+def test_settled_text_is_what_the_verdict_says(
+    drafted: list[int], news: list[int], data: st.DataObject
+) -> None:
+    sent = data.draw(st.integers(0, len(drafted)))
+    accepted = min(common_prefix(drafted[:sent], news), len(news))
+    ledger = books(drafted=tuple(drafted), sent=sent)
+    ledger.settle(accepted, tuple(news[accepted:]))
+    ledger.validate()
+    stays = common_prefix(drafted, news) == min(len(drafted), len(news))
+    assert ledger.text == [1, 2, 3, *news]
+    assert ledger.suffix == (drafted[len(news) :] if stays else [])
+    assert ledger.epoch == (1 if stays else 2)

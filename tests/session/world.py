@@ -1,0 +1,324 @@
+"""A whole pipesd without a clock: both sides, toy models, and a link that delivers when it pleases.
+
+Every step of the world is a choice among what could happen next: a frame arrives, a draft step or a pass
+ends, the application speaks. Any sequence of choices is a possible interleaving.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from pipesd.session import commands, events
+from pipesd.session.cloud_side import CloudSide
+from pipesd.session.edge_side import EdgeSide
+from pipesd.session.ledger import Ledger
+from pipesd.session.rules import CloudRules, EdgeRules
+from pipesd.values import Sampling, Slice
+from pipesd.vocabulary import Vocabulary
+from pipesd.wire.frames import CloudFrame, EdgeFrame, Welcome
+
+WORDS = 5
+END = WORDS
+VOCABULARY = Vocabulary([*(bytes([97 + token]) for token in range(WORDS)), b""])
+GREEDY = Sampling()
+CONTEXT = 200
+
+
+def welcome(
+    *, window: int = 16, chunk: int = 4, context: int = CONTEXT, greedy_only: bool = False
+) -> Welcome:
+    return Welcome(
+        version=1,
+        model="toy",
+        engine="toy",
+        numerics="exact",
+        vocabulary_size=len(VOCABULARY),
+        vocabulary_hashes=VOCABULARY.hashes,
+        end_ids=(END,),
+        begin_ids=(),
+        template="",
+        context_tokens=context,
+        window_tokens=window,
+        chunk_tokens=chunk,
+        sessions_max=8,
+        greedy_only=greedy_only,
+    )
+
+
+def roll(salt: str, context: Sequence[int]) -> int:
+    return int.from_bytes(hashlib.blake2b(bytes(context), key=salt.encode(), digest_size=4).digest())
+
+
+def target_next(context: Sequence[int]) -> int:
+    """The toy target: any other context, any other token; an end about every 25 tokens."""
+    dice = roll("target", context)
+    return END if dice % 25 == 0 else (dice // 25) % WORDS
+
+
+def draft_next(context: Sequence[int]) -> int:
+    """The toy draft: right about three times in four."""
+    dice = roll("draft", context)
+    return target_next(context) if dice % 4 else (dice // 4) % (WORDS + 1)
+
+
+def target_path(prompt: Sequence[int], tokens_max: int, context: int = CONTEXT) -> list[int]:
+    """What the target alone says behind ``prompt``."""
+    text = list(prompt)
+    output: list[int] = []
+    while len(output) < tokens_max and len(text) < context:
+        output.append(target_next(text))
+        text.append(output[-1])
+        if output[-1] == END:
+            break
+    return output
+
+
+@dataclass
+class Turn:
+    """One thing the application asks for."""
+
+    back: int
+    """How many tokens of the text to take back first."""
+
+    prompt: tuple[int, ...]
+    tokens_max: int
+    cancel: bool
+    """Whether it may be cancelled or replaced while it runs."""
+
+
+@dataclass
+class Run:
+    """One session as the application sees it."""
+
+    turns: deque[Turn]
+    text: list[int] = field(default_factory=list)
+    """What the application believes the text is."""
+
+    expected: list[int] | None = None
+    got: list[int] = field(default_factory=list)
+    paused: bool = False
+    finished: int = 0
+
+
+class World:
+    """Both sides and everything between them."""
+
+    def __init__(self, edges: Sequence[tuple[EdgeRules, Sequence[Sequence[Turn]]]], cloud: Welcome) -> None:
+        self.cloud = CloudSide(CloudRules(sessions_max=16, pass_tokens=12), cloud, VOCABULARY)
+        self.context = cloud.context_tokens
+        self.target_cache: dict[int, list[int]] = {}
+        self.running: tuple[Slice, ...] | None = None
+        self.edges = [EdgeWorld(self, peer, rules, turns) for peer, (rules, turns) in enumerate(edges)]
+        self.now = 0.0
+        for edge in self.edges:
+            self.tell_cloud(events.PeerConnected(edge.peer))
+            edge.tell(events.LinkOpened())
+
+    def tell_cloud(self, event: events.CloudEvent) -> None:
+        for command in self.cloud.handle(event, self.now):
+            match command:
+                case commands.SendToPeer(peer, frame):
+                    self.edges[peer].down.append(frame)
+                case commands.RunPass(slices):
+                    assert self.running is None, "two passes at once"
+                    self.running = slices
+                case commands.ReleaseSequence(sequence):
+                    self.target_cache.pop(sequence, None)
+                case commands.ClosePeer(peer):
+                    raise AssertionError(f"the cloud closed peer {peer}: {self.edges[peer].down}")
+        for session in self.cloud.sessions:
+            session.validate()
+
+    def finish_pass(self) -> None:
+        assert self.running is not None
+        slices, self.running = self.running, None
+        self.tell_cloud(events.PassDone(tuple(self._evaluate(part) for part in slices)))
+
+    def _evaluate(self, part: Slice) -> tuple[int, ...]:
+        cache = self.target_cache.setdefault(part.sequence, [])
+        assert part.base <= len(cache), "a slice beyond the cache"
+        del cache[part.base :]
+        cache += part.tokens
+        first = len(cache) - part.picks
+        return tuple(target_next(cache[: first + pick + 1]) for pick in range(part.picks))
+
+    def possible(self) -> list[Callable[[], None]]:
+        """What could happen next."""
+        actions = [action for edge in self.edges for action in edge.possible()]
+        if self.running is not None:
+            actions.append(self.finish_pass)
+        return actions
+
+    def play(self, choices: Sequence[int], steps_max: int = 5_000) -> None:
+        """Follow ``choices``, then go on in a fixed order until nothing can happen any more."""
+        ahead = deque(choices)
+        for step in range(steps_max):
+            actions = self.possible()
+            if not actions:
+                break
+            self.now += 0.001
+            actions[ahead.popleft() % len(actions) if ahead else step % len(actions)]()
+        else:
+            raise AssertionError("the world does not come to rest")
+        for edge in self.edges:
+            edge.check_done()
+
+
+class EdgeWorld:
+    """One edge, its application, its drafter, and its link."""
+
+    def __init__(self, world: World, peer: int, rules: EdgeRules, sessions: Sequence[Sequence[Turn]]) -> None:
+        self.world = world
+        self.peer = peer
+        self.side = EdgeSide(rules, VOCABULARY)
+        self.up: deque[EdgeFrame] = deque()
+        self.down: deque[CloudFrame] = deque()
+        self.step: commands.DraftNext | None = None
+        self.draft_cache: dict[int, list[int]] = {}
+        self.sessions = sessions
+        self.runs: dict[int, Run] = {}
+        self.drafts_fail = False
+
+    def tell(self, event: events.EdgeEvent) -> None:
+        for command in self.side.handle(event, self.world.now):
+            self._obey(command)
+        for session in self.side.sessions.values():
+            session.ledger.validate()
+
+    def _obey(self, command: commands.EdgeCommand) -> None:
+        match command:
+            case commands.SendFrame(frame):
+                self.up.append(frame)
+            case commands.DraftNext():
+                self._start_step(command)
+            case commands.AbortStep(step):
+                assert self.step is not None, "an abort without a step"
+                assert self.step.step == step, "an abort of another step"
+            case commands.AnnounceReady():
+                for number, turns in enumerate(self.sessions):
+                    self.runs[number] = Run(deque(turns))
+            case commands.EmitTokens(number, tokens):
+                self._emit(self.runs[number], tokens)
+            case commands.FinishGeneration(number, finish):
+                if finish is not None:
+                    self._finish(self.runs[number])
+            case commands.FailGeneration(_, failure):
+                raise AssertionError(f"a generation failed: {failure}")
+            case commands.CloseLink(failure):
+                raise AssertionError(f"the edge closed the link: {failure}")
+            case commands.ReleaseDraft():
+                pass
+
+    def _start_step(self, command: commands.DraftNext) -> None:
+        assert self.step is None, "two draft steps at once"
+        self.step = command
+        cache = self.draft_cache.setdefault(command.session, [])
+        assert command.keep <= len(cache), "a step that keeps more than there is"
+        del cache[command.keep :]
+        cache += command.feed
+        books = self.side.sessions[command.session].ledger
+        assert cache == [*books.text, *books.suffix], "the drafter's cache is not the text"
+
+    def _finish_step(self) -> None:
+        assert self.step is not None
+        step, self.step = self.step, None
+        context = self.draft_cache[step.session]
+        confidence = 0.2 + 0.8 * (roll("sure", context) % 100) / 100
+        self.tell(events.TokenDrafted(step.step, draft_next(context), confidence))
+
+    def _abort_step(self) -> None:
+        assert self.step is not None
+        step, self.step = self.step, None
+        del self.draft_cache[step.session][step.keep :]
+        self.tell(events.StepAborted(step.step))
+
+    def _fail_step(self) -> None:
+        assert self.step is not None
+        step, self.step = self.step, None
+        del self.draft_cache[step.session][step.keep :]
+        self.tell(events.DraftFailed(step.step, "planned"))
+
+    def _emit(self, run: Run, tokens: tuple[int, ...]) -> None:
+        assert run.expected is not None, "text without a generation"
+        run.got += tokens
+        run.text += tokens
+        assert run.got == run.expected[: len(run.got)], "the text is not the target's"
+
+    def _finish(self, run: Run) -> None:
+        assert run.got == run.expected, "a generation ended too early"
+        run.expected = None
+        run.finished += 1
+
+    def _start_turn(self, number: int) -> None:
+        run = self.runs[number]
+        for unopened in range(len(self.side.sessions), number + 1):
+            self.tell(events.SessionWanted(unopened))
+        turn = run.turns.popleft()
+        base = max(0, len(run.text) - turn.back)
+        if base + len(turn.prompt) >= self.world.context:
+            base = 0
+        run.text = [*run.text[:base], *turn.prompt]
+        run.expected = target_path(run.text, turn.tokens_max, self.world.context)
+        run.got = []
+        self.tell(events.PromptGiven(number, base, turn.prompt, GREEDY, 0, turn.tokens_max))
+
+    def _cancel(self, number: int) -> None:
+        run = self.runs[number]
+        run.expected = None
+        self.tell(events.GenerationCancelled(number))
+
+    def _toggle_reader(self, number: int) -> None:
+        run = self.runs[number]
+        run.paused = not run.paused
+        self.tell(events.ReaderPaused(number) if run.paused else events.ReaderResumed(number))
+
+    def possible(self) -> list[Callable[[], None]]:
+        actions: list[Callable[[], None]] = []
+        if self.up:
+            actions.append(lambda: self.world.tell_cloud(events.PeerFrame(self.peer, self.up.popleft())))
+        if self.down:
+            actions.append(lambda: self.tell(events.FrameReceived(self.down.popleft())))
+        if self.step is not None:
+            actions += [self._finish_step, self._abort_step]
+            if self.drafts_fail:
+                actions.append(self._fail_step)
+        for number, run in self.runs.items():
+            actions += self._possible_wishes(number, run)
+        return actions
+
+    def _possible_wishes(self, number: int, run: Run) -> list[Callable[[], None]]:
+        actions: list[Callable[[], None]] = []
+        may_start = run.turns and (run.expected is None or run.turns[0].cancel)
+        if may_start:
+            actions.append(lambda: self._start_turn(number))
+        if run.expected is not None and run.turns and run.turns[0].cancel:
+            actions.append(lambda: self._cancel(number))
+        if run.paused or (run.turns and run.turns[0].back == 1):
+            actions.append(lambda: self._toggle_reader(number))
+        return actions
+
+    def check_done(self) -> None:
+        for run in self.runs.values():
+            assert not run.turns, "turns were never started"
+            assert run.expected is None, "a generation never ended"
+            assert not run.paused
+
+
+@contextmanager
+def epochs_that_stand_still() -> Iterator[None]:
+    """The planted fault: drafts that a verdict contradicts are discarded without a new epoch."""
+    sound = Ledger.settle
+
+    def faulty(self: Ledger, accepted: int, tokens: tuple[int, ...]) -> int | None:
+        epoch = self.epoch
+        first_wrong = sound(self, accepted, tokens)
+        self.epoch = epoch
+        return first_wrong
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "settle", faulty)
+        yield

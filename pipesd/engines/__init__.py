@@ -1,0 +1,1 @@
+"""The models: synchronous, unaware of asyncio and of sessions."""

@@ -1,0 +1,216 @@
+"""Replays traces: the guesses, confidences and picks of a real pair of models, without the models.
+
+Which prompt a sequence is about shows in its first tokens; of several that fit, the longest counts. The law
+of this file: off the recorded path the target never says what the path says, so that accepting a wrong
+draft is found out. Steps are instant and cannot be interrupted.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pipesd.engines.base import TargetIdentity, Tokenizer
+from pipesd.engines.contexts import ContextDraft, Contexts, rolled
+from pipesd.engines.traces import ROLLOUT_TOKENS, Guess, Trace, TracePrompt
+from pipesd.errors import EngineError, UsageError
+from pipesd.values import Proposal, Sampling, Slice
+from pipesd.vocabulary import Vocabulary
+
+CONTEXT_TOKENS = 4_096
+UNSURE = 0.5
+"""Confidence of guesses that were not recorded."""
+
+IDS_NAMED = 3
+
+
+class _Place(NamedTuple):
+    """Where a context stands among the recorded texts."""
+
+    context: int
+    """Its hash."""
+
+    prompt: TracePrompt | None
+    """The recorded prompt it begins with, once that is complete."""
+
+    position: int
+    """Of the next token, counted from the end of the prompt."""
+
+    wrong_at: int | None
+    """The first position at which it left the target path."""
+
+    wrong_token: int
+    last_token: int
+
+
+class _Recording:
+    """The paths of a trace, found by the hashes of their prompts."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.header = trace.header
+        self.end_id = trace.header.end_ids[0]
+        self.empty = _Place(0, None, 0, None, 0, 0)
+        self._prompts = {_hash(prompt.prompt_tokens): prompt for prompt in trace.prompts}
+
+    def advance(self, place: _Place, token: int) -> _Place:
+        """The place after one more token."""
+        context = rolled(place.context, token)
+        begun = self._prompts.get(context)
+        if begun is not None:
+            return _Place(context, begun, 0, None, 0, token)
+        if place.prompt is None:
+            return _Place(context, None, 0, None, 0, token)
+        wrong_at, wrong_token = place.wrong_at, place.wrong_token
+        if wrong_at is None and token != self.on_path(place.prompt, place.position):
+            wrong_at, wrong_token = place.position, token
+        return _Place(context, place.prompt, place.position + 1, wrong_at, wrong_token, token)
+
+    def on_path(self, prompt: TracePrompt, position: int) -> int:
+        """The target path; behind its recorded end, nothing but end ids."""
+        return prompt.target[position] if position < len(prompt.target) else self.end_id
+
+    def pick(self, place: _Place) -> int:
+        """What the target says next."""
+        if place.prompt is None:
+            return place.context % self.header.vocabulary
+        right = self.on_path(place.prompt, place.position)
+        if place.wrong_at is None:
+            return right
+        other = place.context % (self.header.vocabulary - 1)
+        return other + (other >= right)
+
+    def guess(self, place: _Place) -> Guess:
+        """What the draft says next."""
+        prompt, position = place.prompt, place.position
+        if prompt is not None and place.wrong_at is None:
+            recorded = position < len(prompt.target)
+            return prompt.draft_top[position][0] if recorded else Guess(self.end_id, UNSURE)
+        if prompt is not None and place.wrong_at is not None and _is_own_error(prompt, place):
+            return self._guess_astray(prompt, position, place.wrong_at)
+        return Guess((place.last_token + 1) % self.header.vocabulary, UNSURE)
+
+    def _guess_astray(self, prompt: TracePrompt, position: int, wrong_at: int) -> Guess:
+        rollout, step = prompt.rollouts[wrong_at], position - wrong_at - 1
+        if step < len(rollout):
+            return rollout[step]
+        if len(rollout) < ROLLOUT_TOKENS or position >= len(prompt.target):
+            return Guess(self.end_id, UNSURE)
+        return Guess((prompt.target[position] + 1) % self.header.vocabulary, UNSURE)
+
+
+def _hash(tokens: Sequence[int]) -> int:
+    context = 0
+    for token in tokens:
+        context = rolled(context, token)
+    return context
+
+
+def _is_own_error(prompt: TracePrompt, place: _Place) -> bool:
+    at = place.wrong_at
+    return at in prompt.rollouts and prompt.draft_top[at][0].token == place.wrong_token
+
+
+class ReplayTokenizer:
+    """Knows the prompts of its traces and nothing else."""
+
+    def __init__(self, trace: Trace) -> None:
+        pieces = [b""] * trace.header.vocabulary
+        for token, piece in trace.header.pieces.items():
+            pieces[token] = piece
+        self._vocabulary = Vocabulary(pieces)
+        self._ids = [prompt.id for prompt in trace.prompts]
+        self._prompts: dict[str, tuple[int, ...]] = {}
+        texts = [b"".join(pieces[token] for token in prompt.prompt_tokens) for prompt in trace.prompts]
+        names = [text.decode(errors="replace") for text in texts]
+        # Earlier names win: an id before a text, a text as it stands before one without its margins.
+        for group in (self._ids, names, [name.strip() for name in names]):
+            for name, prompt in zip(group, trace.prompts, strict=True):
+                self._prompts.setdefault(name, prompt.prompt_tokens)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The pieces that occur in the traces; the other ids are empty."""
+        return self._vocabulary
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of the prompt with this id or this text. Raises ``UsageError`` if there is none."""
+        tokens = self._prompts.get(text) or self._prompts.get(text.strip())
+        if tokens is None:
+            raise UsageError(
+                f"the replay engine knows only the {len(self._ids)} prompts of its traces; give the id of "
+                f"one, such as {', '.join(self._ids[:IDS_NAMED])}"
+            )
+        return list(tokens)
+
+
+class ReplayTarget:
+    """Says what the target of a trace said."""
+
+    def __init__(
+        self, trace: Trace, *, context_tokens: int = CONTEXT_TOKENS, chunk_tokens: int = 512
+    ) -> None:
+        """Raises ``UsageError`` if a size is below 1."""
+        if chunk_tokens < 1:
+            raise UsageError(f"chunk_tokens: must be at least 1, not {chunk_tokens}")
+        self._recording = _Recording(trace)
+        self._contexts = Contexts(self._recording.empty, self._recording.advance, context_tokens)
+        self._tokenizer = ReplayTokenizer(trace)
+        self._identity = TargetIdentity(
+            model=f"{trace.header.target} (replayed)",
+            engine="replay",
+            numerics="exact",
+            context_tokens=context_tokens,
+            chunk_tokens=chunk_tokens,
+            begin_ids=(),
+            end_ids=trace.header.end_ids,
+            greedy_only=True,
+        )
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Knows the prompts of the traces."""
+        return self._tokenizer
+
+    @property
+    def identity(self) -> TargetIdentity:
+        """Names the model that was recorded."""
+        return self._identity
+
+    def forward(self, slices: Sequence[Slice]) -> list[tuple[int, ...]]:
+        """The picks of each slice.
+
+        Raises ``EngineError`` if a text does not fit the context, or for a temperature above 0.
+        """
+        for part in slices:
+            _require_greedy(part.sampling)
+        return [
+            tuple(self._recording.pick(place) for _, place in self._contexts.evaluate(part))
+            for part in slices
+        ]
+
+    def release(self, sequence: int) -> None:
+        """Forget the sequence."""
+        self._contexts.release(sequence)
+
+
+class ReplayDraft(ContextDraft[_Place]):
+    """Guesses what the draft of a trace guessed, with the confidence it had."""
+
+    def __init__(self, trace: Trace, *, context_tokens: int = CONTEXT_TOKENS) -> None:
+        self._recording = _Recording(trace)
+        super().__init__(Contexts(self._recording.empty, self._recording.advance, context_tokens))
+        self._tokenizer = ReplayTokenizer(trace)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Knows the prompts of the traces."""
+        return self._tokenizer
+
+    def propose(self, sequence: int, sampling: Sampling, seed: int) -> Proposal:
+        """The next token; does not advance. Raises ``EngineError`` for a temperature above 0."""
+        _require_greedy(sampling)
+        assert self._contexts.length(sequence) > 0, "a guess without a text"
+        return Proposal(*self._recording.guess(self._contexts.latest(sequence)))
+
+
+def _require_greedy(sampling: Sampling) -> None:
+    if not sampling.greedy:
+        raise EngineError("traces were recorded without sampling; set the temperature to 0 to replay them")

@@ -1,0 +1,376 @@
+"""Settings: frozen, typed, and checked where they are built.
+
+``load`` puts them together; later sources win: defaults, a TOML file, the environment, flags. Every
+``ConfigError`` starts with the name of what is wrong, and says where it came from unless that is a default.
+"""
+
+import difflib
+import ipaddress
+import math
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+import platformdirs
+
+from pipesd.errors import ConfigError, UsageError
+from pipesd.values import Sampling
+
+SECTIONS = ("edge", "cloud")
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The numbers that a setting may be; both ends belong to it unless ``above``."""
+
+    low: float
+    high: float
+    above: bool = False
+    """Whether ``low`` itself is too low."""
+
+    def check(self, name: str, value: float) -> None:
+        """Raise ``ConfigError`` if ``value`` is outside."""
+        if self.low < value <= self.high or (value == self.low and not self.above):
+            return
+        lowest = f"above {self.low}" if self.above else f"at least {self.low}"
+        advice = "lower it" if value > self.high else "raise it"
+        if math.isnan(value):
+            advice = "give a number"
+        raise ConfigError(f"{name}: must be {lowest} and at most {self.high}, not {value}; {advice}")
+
+
+Share = Annotated[float, Range(0, 1)]
+Count = Annotated[int, Range(1, 2**31 - 1)]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
+Seconds = Annotated[float, Range(0, 86_400, above=True)]
+Milliseconds = Annotated[float, Range(0, 60_000)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonConfig:
+    """What both sides can be told."""
+
+    section: ClassVar[str]
+    """Heads the settings in a file; in capitals, part of their names in the environment."""
+
+    engine: Literal["scripted", "replay"] = "scripted"
+    """What stands for the model: a toy that needs nothing, or a recorded pair of real models."""
+
+    traces: tuple[str, ...] = ()
+    """Files of recordings for the replay engine; without any, the ones that come with pipesd."""
+
+    script_seed: Seed = 0
+    """Fixes the scripted target's text; give both sides the same, or drafts are wrong."""
+
+    temperature: float = 0.0
+    """0 always picks the likeliest token; 1 samples from the model's own distribution."""
+
+    top_k: int = 0
+    """Sample from the ``top_k`` likeliest tokens only; 0 is off."""
+
+    top_p: float = 1.0
+    """Sample from the smallest set of likeliest tokens whose probability reaches ``top_p``; 1 is off."""
+
+    min_p: float = 0.0
+    """Sample from tokens at least ``min_p`` times as likely as the likeliest; 0 is off."""
+
+    seed: Seed = 0
+    """Fixes the noise of sampling: the same seed gives the same text."""
+
+    tokens_max: Count = 256
+    """Most tokens of one answer."""
+
+    ping_after_s: Seconds = 10.0
+    """Ask the peer for a sign of life after hearing nothing for so long."""
+
+    silent_after_s: Seconds = 30.0
+    """Give the peer up after hearing nothing for so long; longer than ``ping_after_s``."""
+
+    stop_timeout_s: Seconds = 2.0
+    """How long a graceful stop may take before it becomes an immediate one."""
+
+    def __post_init__(self) -> None:
+        for name, hint in _hints(type(self)).items():
+            object.__setattr__(self, name, _checked(name, getattr(self, name), hint))
+        _ = self.sampling
+        if self.silent_after_s <= self.ping_after_s:
+            raise ConfigError(
+                f"silent_after_s: must be above ping_after_s ({self.ping_after_s}), "
+                f"not {self.silent_after_s}; raise it, or lower ping_after_s"
+            )
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the target picks a token."""
+        try:
+            return Sampling(self.temperature, self.top_k, self.top_p, self.min_p)
+        except UsageError as error:
+            raise ConfigError(f"{error}; choose a value within") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeConfig(CommonConfig):
+    """The side that drafts. Raises ``ConfigError`` if a setting is impossible."""
+
+    section = "edge"
+
+    cloud: str = "127.0.0.1:7433"
+    """Where the cloud listens, as HOST:PORT; IPv6 as [::1]:7433."""
+
+    agreement: Share = 0.85
+    """How often the scripted draft guesses what the scripted target says."""
+
+    draft_ms: Milliseconds = 0.0
+    """Modelled time of one draft step of a scripted or replayed draft model."""
+
+    r1: Share = 0.3
+    """Ask for a verdict once the product of the confidences since the last ask is at most this; 0 is off."""
+
+    r2: Share = 0.4
+    """Ask for a verdict once a single draft's confidence is at most this; 0 is off."""
+
+    upper_tokens: Count = 8
+    """Most drafts between two asks."""
+
+    lower_tokens: Count = 2
+    """Fewest drafts worth asking for once the drafter has nothing left to do; at most ``upper_tokens``."""
+
+    ahead: bool = True
+    """Whether to draft on while a verdict is pending; otherwise the drafter waits for it."""
+
+    window_tokens: Count = 32
+    """Most drafts without a verdict; at least ``upper_tokens``. The cloud may grant less."""
+
+    connect_timeout_s: Seconds = 5.0
+    """How long connecting to the cloud may take, its welcome included."""
+
+    def __post_init__(self) -> None:
+        CommonConfig.__post_init__(self)  # slots rebuild the class, so super() without arguments fails
+        host_port(self.cloud, name="cloud", lowest_port=1)
+        if self.lower_tokens > self.upper_tokens:
+            raise ConfigError(
+                f"lower_tokens: must be at most upper_tokens ({self.upper_tokens}), "
+                f"not {self.lower_tokens}; lower it, or raise upper_tokens"
+            )
+        if self.window_tokens < self.upper_tokens:
+            raise ConfigError(
+                f"window_tokens: must be at least upper_tokens ({self.upper_tokens}), "
+                f"not {self.window_tokens}; raise it, or lower upper_tokens"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudConfig(CommonConfig):
+    """The side that judges. Raises ``ConfigError`` if a setting is impossible."""
+
+    section = "cloud"
+
+    listen: str = "127.0.0.1:7433"
+    """Where to listen, as HOST:PORT; IPv6 as [::1]:7433. Port 0 takes a free one."""
+
+    pass_ms: Milliseconds = 0.0
+    """Modelled time of one pass of a scripted or replayed target model."""
+
+    pass_token_ms: Milliseconds = 0.0
+    """Modelled time of each token in such a pass, on top of ``pass_ms``."""
+
+    context_tokens: Annotated[int, Range(2, 200_000)] = 8_192
+    """Most tokens of one session's text; a prompt of more would not fit a frame."""
+
+    chunk_tokens: Count = 512
+    """Prompts are evaluated in chunks of so many tokens."""
+
+    window_tokens: Count = 64
+    """Most drafts without a verdict that an edge is granted."""
+
+    pass_tokens: Count = 256
+    """Most tokens of all sessions together in one pass."""
+
+    sessions_max: Count = 64
+    """Most sessions open at once, over all connections."""
+
+    edge_sessions_max: Count = 16
+    """Most sessions open at once on one connection."""
+
+    connections_max: Count = 256
+    """Most connections open at once."""
+
+    handshake_timeout_s: Seconds = 10.0
+    """How long a peer may take to introduce itself."""
+
+    send_stall_s: Seconds = 20.0
+    """A peer that reads nothing for so long, while there is something to read, is cut off."""
+
+    def __post_init__(self) -> None:
+        CommonConfig.__post_init__(self)  # slots rebuild the class, so super() without arguments fails
+        host_port(self.listen, name="listen")
+
+
+Config = TypeVar("Config", bound=CommonConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    name: str
+    value: object
+    source: str
+
+
+def host_port(text: str, *, name: str = "address", lowest_port: int = 0) -> tuple[str, int]:
+    """Host and port of HOST:PORT or [IPv6]:PORT. Raises ``ConfigError`` starting with ``name``."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        is_host = _is_ipv6(host)
+    else:
+        is_host = bool(host) and not any(letter.isspace() or letter in "[]:/@" for letter in host)
+    if not (colon and is_host and port.isascii() and port.isdigit()):
+        raise ConfigError(f"{name}: must be HOST:PORT, such as 127.0.0.1:7433 or [::1]:7433, not {text!r}")
+    if not lowest_port <= int(port[:6]) <= 65_535:
+        raise ConfigError(f"{name}: the port must be between {lowest_port} and 65535, not {port}")
+    return host, int(port)
+
+
+def load(
+    kind: type[Config], *, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]
+) -> Config:
+    """Settings from all sources; flags that are None do not count.
+
+    Without ``file``, the one named by PIPESD_CONFIG is read, or else the user's, if there is one. Raises
+    ``ConfigError`` for anything that is unknown, of a wrong type or out of bounds.
+    """
+    found: dict[str, _Setting] = {}
+    for settings in (_from_file(kind, file, environ), _from_environ(kind, environ), _from_flags(kind, flags)):
+        found.update((setting.name, setting) for setting in settings)
+    values: dict[str, Any] = {name: setting.value for name, setting in found.items()}
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        culprit = found.get(str(error).partition(":")[0])
+        raise ConfigError(f"{error} ({culprit.source})" if culprit else str(error)) from None
+
+
+def _from_file(kind: type[Config], file: Path | None, environ: Mapping[str, str]) -> Iterator[_Setting]:
+    path, origin = _config_file(file, environ)
+    document = {} if path is None else _read_toml(path, origin)
+    for name, table in document.items():
+        if name not in SECTIONS:
+            raise ConfigError(
+                f"{name}: unknown section or setting at the top of {path}; {_sections_advice(name)}"
+            )
+        if not isinstance(table, dict):
+            raise ConfigError(f"{name}: must be a section, written [{name}], in {path}")
+    for name, value in document.get(kind.section, {}).items():
+        source = f"in [{kind.section}] of {path}"
+        if name not in _hints(kind):
+            raise ConfigError(f"{name}: unknown setting {source}; {_closest(name, _hints(kind))}")
+        yield _Setting(name, value, source)
+
+
+def _from_environ(kind: type[Config], environ: Mapping[str, str]) -> Iterator[_Setting]:
+    prefix = f"PIPESD_{kind.section.upper()}_"
+    known = {prefix + name.upper(): name for name in _hints(kind)}
+    for variable in sorted(variable for variable in environ if variable.startswith(prefix)):
+        if variable not in known:
+            raise ConfigError(f"{variable}: unknown environment variable; {_closest(variable, known)}")
+        name, text = known[variable], environ[variable]
+        source = f"from the environment variable {variable}"
+        try:
+            value = _from_text(name, text, _hints(kind)[name])
+        except ConfigError as error:
+            raise ConfigError(f"{error} ({source})") from None
+        yield _Setting(name, value, source)
+
+
+def _from_flags(kind: type[Config], flags: Mapping[str, object]) -> Iterator[_Setting]:
+    for name, value in flags.items():
+        if name not in _hints(kind):
+            raise ConfigError(f"{name}: unknown setting on the command line; {_closest(name, _hints(kind))}")
+        if value is not None:
+            yield _Setting(name, value, "from the command line")
+
+
+def _config_file(file: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, str]:
+    """The file to read, if any, and what named it."""
+    if file is not None:
+        return file, "config"
+    if named := environ.get("PIPESD_CONFIG"):
+        return Path(named), "PIPESD_CONFIG"
+    users = Path(platformdirs.user_config_dir("pipesd", appauthor=False)) / "config.toml"
+    return (users if users.is_file() else None), "config"
+
+
+def _read_toml(path: Path, origin: str) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise ConfigError(f"{origin}: cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{origin}: {path} is not UTF-8 text (at line {line})") from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        end = f"at line {text.count(chr(10)) + 1}, the end of the file"
+        reason = str(error).replace("at end of document", end)
+        raise ConfigError(f"{origin}: {path} is not valid TOML: {reason}") from None
+
+
+def _sections_advice(name: str) -> str:
+    homes = [f"[{kind.section}]" for kind in (EdgeConfig, CloudConfig) if name in _hints(kind)]
+    if homes:
+        return f"put it under {' or '.join(homes)}"
+    return f"the sections are [edge] and [cloud], and {_closest(name, SECTIONS)}"
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    by_folded = {each.casefold(): each for each in known}
+    best = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.0)
+    return f"the closest known one is {by_folded[best[0]]}"
+
+
+def _hints(kind: type[CommonConfig]) -> dict[str, Any]:
+    """The type of every setting, by name, with its ``Range`` if it has one."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _from_text(name: str, text: str, hint: Any) -> object:  # noqa: ANN401
+    if get_origin(hint) is tuple:
+        return tuple(part for part in text.split(os.pathsep) if part)
+    return _converted(name, text, hint, strict=False)
+
+
+def _checked(name: str, value: object, hint: Any) -> Any:  # noqa: ANN401
+    converted = _converted(name, value, hint, strict=True)
+    for bounds in getattr(hint, "__metadata__", ()):
+        bounds.check(name, converted)
+    return converted
+
+
+def _converted(name: str, value: object, hint: Any, *, strict: bool) -> Any:  # noqa: ANN401
+    try:
+        return msgspec.convert(value, hint, strict=strict)
+    except msgspec.ValidationError:
+        raise ConfigError(f"{name}: must be {_described(hint)}, not {value!r}") from None
+
+
+def _described(hint: Any) -> str:  # noqa: ANN401
+    if get_origin(hint) is Literal:
+        return " or ".join(get_args(hint))
+    if get_origin(hint) is tuple:
+        return "a list of texts"
+    kind = getattr(hint, "__origin__", hint)
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True

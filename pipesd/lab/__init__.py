@@ -1,0 +1,1 @@
+"""Experiments: the production actors in virtual time, over links that are models."""

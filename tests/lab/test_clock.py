@@ -1,0 +1,162 @@
+import asyncio
+import random
+import time
+
+import pytest
+
+from pipesd.lab.clock import StuckError, VirtualLoop, run_virtually
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def naps(*lengths_s: float) -> list[float]:
+    moments = []
+    for length_s in lengths_s:
+        await asyncio.sleep(length_s)
+        moments.append(now())
+    return moments
+
+
+def test_a_month_passes_at_once():
+    started = time.monotonic()
+    assert run_virtually(naps(3_600.0, 86_400.0 * 30)) == [3_600.0, 3_600.0 + 86_400.0 * 30]
+    assert time.monotonic() - started < 1.0
+
+
+def test_time_starts_at_nothing_and_stands_still_while_there_is_work():
+    async def main() -> list[float]:
+        moments = []
+        for _ in range(100):
+            moments.append(now())
+            await asyncio.sleep(0)
+        return moments
+
+    assert set(run_virtually(main())) == {0.0}
+
+
+def test_time_is_counted_in_whole_nanoseconds():
+    lengths_s = [random.Random(7).uniform(0, 3) for _ in range(200)]
+    expected_ns, moments = 0, run_virtually(naps(*lengths_s))
+    for length_s, moment in zip(lengths_s, moments, strict=True):
+        expected_ns += round(length_s * 1e9)
+        assert moment == round(moment * 1e9) / 1e9
+        assert abs(round(moment * 1e9) - expected_ns) <= 1
+        expected_ns = round(moment * 1e9)
+
+
+def test_milliseconds_add_up_without_a_remainder():
+    assert run_virtually(naps(*[0.026] * 1_000))[-1] == 26.0
+
+
+def test_who_waits_for_less_is_served_first():
+    async def main() -> list[tuple[str, float]]:
+        order: list[tuple[str, float]] = []
+
+        async def wait(name: str, length_s: float) -> None:
+            await asyncio.sleep(length_s)
+            order.append((name, now()))
+
+        async with asyncio.TaskGroup() as group:
+            for name, length_s in (("c", 0.3), ("a", 0.1), ("b", 0.2)):
+                group.create_task(wait(name, length_s))
+        return order
+
+    assert run_virtually(main()) == [("a", 0.1), ("b", 0.2), ("c", 0.3)]
+
+
+def test_the_same_run_is_the_same_to_the_nanosecond():
+    async def main() -> list[tuple[int, float]]:
+        dice, seen = random.Random(1), list[tuple[int, float]]()
+        queue: asyncio.Queue[int] = asyncio.Queue(3)
+
+        async def make(number: int) -> None:
+            for _ in range(20):
+                await asyncio.sleep(dice.choice([0.0, 0.1, 0.1, 0.30000001]))
+                await queue.put(number)
+
+        async def take() -> None:
+            for _ in range(100):
+                seen.append((await queue.get(), now()))
+                await asyncio.sleep(dice.choice([0.0, 0.05]))
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(5):
+                group.create_task(make(number))
+            group.create_task(take())
+        return seen
+
+    assert run_virtually(main()) == run_virtually(main())
+
+
+def test_timeouts_happen_at_their_moment():
+    async def main() -> float:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2.5):
+                await asyncio.Event().wait()
+        return now()
+
+    assert run_virtually(main()) == 2.5
+
+
+def test_nothing_left_to_happen_is_noticed_at_once():
+    async def main() -> None:
+        await asyncio.sleep(1)
+        await asyncio.Event().wait()
+
+    with pytest.raises(StuckError, match="all tasks are waiting"):
+        run_virtually(main())
+
+
+def test_a_stuck_run_lets_its_tasks_clean_up():
+    cleaned: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append("up")
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(wait())
+            group.create_task(wait())
+
+    with pytest.raises(StuckError):
+        run_virtually(main())
+    assert cleaned == ["up", "up"]
+
+
+def test_what_the_run_raises_is_raised():
+    async def main() -> None:
+        await asyncio.sleep(1)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_virtually(main())
+
+
+def test_threads_have_no_place_in_virtual_time():
+    async def main() -> None:
+        await asyncio.get_running_loop().run_in_executor(None, print)
+
+    with pytest.raises(RuntimeError, match="ModelledCompute"):
+        run_virtually(main())
+
+
+def test_callbacks_from_other_threads_still_arrive():
+    async def main() -> bool:
+        loop, called = asyncio.get_running_loop(), asyncio.Event()
+        loop.call_soon_threadsafe(called.set)
+        await called.wait()
+        return isinstance(loop, VirtualLoop)
+
+    assert run_virtually(main())
+
+
+def test_two_loops_keep_their_own_time():
+    with asyncio.Runner(loop_factory=VirtualLoop) as one, asyncio.Runner(loop_factory=VirtualLoop) as two:
+        assert one.run(naps(5)) == [5.0]
+        assert two.run(naps(1)) == [1.0]
+        assert one.run(naps(1)) == [6.0]

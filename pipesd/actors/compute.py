@@ -1,0 +1,105 @@
+"""The door to blocking work. Only this file knows threads. Tests and the lab swap the door alone.
+
+One piece of work at a time: a model is never entered twice.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from pipesd.errors import InterruptedStepError
+
+T = TypeVar("T")
+
+
+class Compute(Protocol):
+    """Runs work for its one actor."""
+
+    async def run(self, work: Callable[[], T], tokens: int) -> T:
+        """The result of ``work``, which evaluates ``tokens`` tokens. Whatever it raises is raised here."""
+
+    def interrupt(self) -> None:
+        """Ask the work in flight to end early with ``InterruptedStepError``; it may be too late for that."""
+
+    def close(self) -> None:
+        """No more work will come."""
+
+
+class ThreadCompute:
+    """One thread per engine."""
+
+    def __init__(self, name: str, interrupt: Callable[[], None] = lambda: None) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._interrupt = interrupt
+
+    async def run(self, work: Callable[[], T], tokens: int) -> T:
+        """Run in the thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, _without_stop, work)
+
+    def interrupt(self) -> None:
+        """Pass it on to the engine."""
+        self._interrupt()
+
+    def close(self) -> None:
+        """Let the thread end after what it does now."""
+        self._interrupt()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _without_stop(work: Callable[[], T]) -> T:
+    """A StopIteration cannot be passed on by a future; it would never be told."""
+    try:
+        return work()
+    except StopIteration as stop:
+        raise RuntimeError("the work raised StopIteration") from stop
+
+
+async def run_once(name: str, work: Callable[[], T]) -> T:
+    """The result of one piece of blocking work, such as loading a model."""
+    compute = ThreadCompute(name)
+    try:
+        return await compute.run(work, 0)
+    finally:
+        compute.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What work costs on a modelled machine: ``fixed_s + token_s * tokens``."""
+
+    fixed_s: float
+    token_s: float = 0.0
+
+    def cost_s(self, tokens: int) -> float:
+        """Seconds that work on ``tokens`` tokens takes; releasing a cache (0 tokens) is free."""
+        return self.fixed_s + self.token_s * tokens if tokens else 0.0
+
+
+class ModelledCompute:
+    """The same answers, paid for in seconds of the event loop's clock, real or virtual."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._interrupted: asyncio.Event | None = None
+
+    async def run(self, work: Callable[[], T], tokens: int) -> T:
+        """Wait for as long as the modelled machine would take, then do the work at once."""
+        self._interrupted = asyncio.Event()
+        try:
+            async with asyncio.timeout(self._pace.cost_s(tokens)):
+                await self._interrupted.wait()
+        except TimeoutError:
+            return work()
+        finally:
+            self._interrupted = None
+        raise InterruptedStepError("the step was interrupted")
+
+    def interrupt(self) -> None:
+        """End the waiting."""
+        if self._interrupted is not None:
+            self._interrupted.set()
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,238 @@
+"""The edge with a lifetime: its actors around one funnel, and the streams the application reads."""
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from pipesd.actors.compute import Compute
+from pipesd.actors.connection import Connection, ConnectionLimits, LinkStatistics
+from pipesd.actors.drafter import Drafter
+from pipesd.actors.link import Link
+from pipesd.actors.receiver import Reports
+from pipesd.actors.runtime import Crew, Funnel, Hooks, crew
+from pipesd.engines.base import DraftEngine
+from pipesd.errors import LinkError
+from pipesd.session import commands, events
+from pipesd.session.edge_side import EdgeSide
+from pipesd.session.rules import EdgeRules
+from pipesd.wire.codec import Decoder
+from pipesd.wire.frames import CloudFrame, Welcome
+
+logger = logging.getLogger("pipesd.edge")
+
+INBOX_EVENTS = 64
+DRAFTER_ORDERS = 4_096
+QUEUED_FRAMES = 1_024
+UNREAD_TOKENS_MAX = 512
+"""Unread text above this pauses drafting; below a quarter of it drafting goes on."""
+
+_REPORTS: Reports[events.EdgeEvent, CloudFrame] = Reports(
+    frame=events.FrameReceived, rejected=events.BytesRejected, closed=events.LinkClosed
+)
+
+
+class TokenStream:
+    """The confirmed tokens of one generation, waiting to be read."""
+
+    def __init__(self) -> None:
+        self.on_pause: Callable[[bool], None] = lambda paused: None
+        """Told when too much is unread, and when that is over."""
+
+        self._unread: deque[tuple[int, ...]] = deque()
+        self.unread_tokens = 0
+        """Confirmed, but not taken with ``next`` yet."""
+
+        self._paused = False
+        self._changed = asyncio.Event()
+        self._failure: commands.Failure | None = None
+        self.finish: commands.FinishGeneration | None = None
+        """How the generation ended, once it has."""
+
+    def push(self, tokens: tuple[int, ...]) -> None:
+        """More text."""
+        self._unread.append(tokens)
+        self.unread_tokens += len(tokens)
+        self._changed.set()
+        if self.unread_tokens > UNREAD_TOKENS_MAX and not self._paused:
+            self._paused = True
+            self.on_pause(True)
+
+    def end(self, how: commands.FinishGeneration | commands.Failure) -> None:
+        """There will be no more."""
+        if isinstance(how, commands.Failure):
+            self._failure = how
+        else:
+            self.finish = how
+        self._changed.set()
+
+    async def next(self) -> tuple[int, ...]:
+        """Tokens not read before, as soon as there are any; empty at the end.
+
+        Raises ``LinkError``, ``PeerError`` or ``RefusedError`` if the generation failed, after all that was
+        confirmed has been read.
+        """
+        while not self._unread:
+            if self._failure is not None:
+                raise self._failure.error()
+            if self.finish is not None:
+                return ()
+            self._changed.clear()
+            await self._changed.wait()
+        tokens = self._unread.popleft()
+        self.unread_tokens -= len(tokens)
+        if self._paused and self.unread_tokens <= UNREAD_TOKENS_MAX // 4:
+            self._paused = False
+            self.on_pause(False)
+        return tokens
+
+
+class EdgeRuntime:
+    """One connection to a cloud, and the draft engine behind it."""
+
+    def __init__(
+        self,
+        rules: EdgeRules,
+        link: Link,
+        engine: DraftEngine,
+        compute: Compute,
+        *,
+        stop_s: float,
+        hooks: Hooks,
+    ) -> None:
+        side = EdgeSide(rules, engine.tokenizer.vocabulary)
+        self._funnel: Funnel[events.EdgeEvent, commands.EdgeCommand] = Funnel(
+            side,
+            self._dispatch,
+            events.DeadlineReached(),
+            inbox_limit=INBOX_EVENTS,
+            hooks=hooks,
+        )
+        inbox = self._funnel.inbox
+        self._compute = compute
+        self._drafter = Drafter(engine, compute, inbox, limit=DRAFTER_ORDERS)
+        silent_after_s = rules.patience.silent_after_s
+        stall_s = None if math.isinf(silent_after_s) else silent_after_s
+        limits = ConnectionLimits(queued_frames=QUEUED_FRAMES, stall_s=stall_s, stop_s=stop_s)
+        self._connection = Connection(link, Decoder[CloudFrame](CloudFrame), inbox, _REPORTS, limits)
+        self._streams: dict[int, TokenStream] = {}
+        self._sessions = 0
+        self._welcome: Welcome | None = None
+        self._failure: commands.Failure | None = None
+        self._settled = asyncio.Event()
+        self._link_done = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the actors for the block. It is left in good order, or at once if it was cancelled."""
+        async with crew() as hands:
+            self._hire(hands)
+            self._funnel.step(events.LinkOpened())
+            try:
+                yield
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                await self._stop()
+                raise
+            else:
+                await self._stop()
+            finally:
+                self._connection.abort()
+                self._funnel.close()
+                self._compute.close()
+
+    def _hire(self, hands: Crew) -> None:
+        hands.hire("pipesd edge funnel", self._funnel.run())
+        hands.hire("pipesd edge connection", self._connect())
+        hands.hire("pipesd edge drafter", self._drafter.run())
+
+    async def _connect(self) -> None:
+        try:
+            await self._connection.run()
+        finally:
+            self._link_done.set()
+
+    async def _stop(self) -> None:
+        self._funnel.step(events.StopRequested())
+        await self._link_done.wait()
+
+    async def wait_ready(self) -> Welcome:
+        """The cloud's grant, once the handshake is over.
+
+        Raises ``LinkError``, ``PeerError`` or ``RefusedError`` if it failed.
+        """
+        await self._settled.wait()
+        self._require_link()
+        assert self._welcome is not None, "ready without a welcome"
+        return self._welcome
+
+    def statistics(self) -> LinkStatistics:
+        """What crossed the link so far."""
+        return self._connection.statistics()
+
+    def open_session(self) -> int:
+        """The number of a new session. Raises ``LinkError`` or ``UsageError`` if there cannot be one."""
+        self._require_link()
+        self._funnel.step(events.SessionWanted(self._sessions))
+        self._sessions += 1
+        return self._sessions - 1
+
+    def start(self, wish: events.PromptGiven) -> TokenStream:
+        """Begin a generation; one that runs in the session ends. Raises ``UsageError`` or ``LinkError``."""
+        self._require_link()
+        self._funnel.step(wish)
+        session = wish.session
+        self._end_stream(session, commands.Failure("link", "a newer prompt took the session over"))
+        stream = self._streams[session] = TokenStream()
+        stream.on_pause = lambda paused: self._pause(session, stream, paused=paused)
+        return stream
+
+    def _pause(self, session: int, stream: TokenStream, *, paused: bool) -> None:
+        if self._streams.get(session) is stream:
+            self._funnel.step(events.ReaderPaused(session) if paused else events.ReaderResumed(session))
+
+    def cancel(self, session: int, stream: TokenStream) -> None:
+        """End the generation if it still runs; what was confirmed stays in the session's text."""
+        if self._streams.get(session) is stream:
+            self._funnel.step(events.GenerationCancelled(session))
+
+    def close_session(self, session: int) -> None:
+        """The session is not needed any more."""
+        self._funnel.step(events.SessionLeft(session))
+
+    def _require_link(self) -> None:
+        if self._failure is not None:
+            raise self._failure.error()
+        if self._link_done.is_set():
+            raise LinkError("the connection is closed; connect again")
+
+    def _end_stream(self, session: int, how: commands.FinishGeneration | commands.Failure) -> None:
+        stream = self._streams.pop(session, None)
+        if stream is not None:
+            stream.end(how)
+
+    def _dispatch(self, command: commands.EdgeCommand) -> None:
+        match command:
+            case commands.SendFrame(frame):
+                self._connection.tell(frame)
+            case commands.DraftNext() | commands.ReleaseDraft():
+                self._drafter.tell(command)
+            case commands.AbortStep():
+                self._drafter.abort(command)
+            case commands.EmitTokens(session, tokens):
+                if session in self._streams:
+                    self._streams[session].push(tokens)
+            case commands.FinishGeneration(session):
+                self._end_stream(session, command)
+            case commands.FailGeneration(session, failure):
+                self._end_stream(session, failure)
+            case commands.AnnounceReady(welcome):
+                self._welcome = welcome
+                self._settled.set()
+            case commands.CloseLink(failure):
+                self._failure = failure
+                self._settled.set()
+                self._connection.finish()

@@ -1,0 +1,127 @@
+"""The cloud with a lifetime: it takes links in, gives each a sender and a receiver, and owns the verifier."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pipesd.actors.compute import Compute
+from pipesd.actors.connection import Connection, ConnectionLimits
+from pipesd.actors.link import Link
+from pipesd.actors.receiver import Reports
+from pipesd.actors.runtime import Crew, Funnel, Hooks, crew
+from pipesd.actors.verifier import Verifier
+from pipesd.engines.base import TargetEngine
+from pipesd.session import commands, events
+from pipesd.session.cloud_side import CloudSide
+from pipesd.session.rules import CloudRules
+from pipesd.wire.codec import Decoder
+from pipesd.wire.frames import EdgeFrame, Welcome
+
+logger = logging.getLogger("pipesd.cloud")
+
+INBOX_EVENTS = 64
+
+
+_Connection = Connection[events.CloudEvent, EdgeFrame]
+
+
+class Gateway:
+    """The cloud's actors around one funnel."""
+
+    def __init__(
+        self,
+        rules: CloudRules,
+        welcome: Welcome,
+        engine: TargetEngine,
+        compute: Compute,
+        *,
+        limits: ConnectionLimits,
+        hooks: Hooks,
+    ) -> None:
+        side = CloudSide(rules, welcome, engine.tokenizer.vocabulary)
+        self._funnel: Funnel[events.CloudEvent, commands.CloudCommand] = Funnel(
+            side,
+            self._dispatch,
+            events.DeadlineReached(),
+            inbox_limit=INBOX_EVENTS,
+            hooks=hooks,
+        )
+        self._limits = limits
+        self._compute = compute
+        self._verifier = Verifier(engine, compute, self._funnel.inbox, limit=rules.sessions_max + 2)
+        self._hands: Crew | None = None
+        self._peers: dict[int, _Connection] = {}
+        self._peers_met = 0
+        self._deserted = asyncio.Event()
+        self._deserted.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the actors for the block. It is left in good order, or at once if it was cancelled."""
+        async with crew() as hands:
+            self._hands = hands
+            hands.hire("pipesd cloud funnel", self._funnel.run())
+            hands.hire("pipesd cloud verifier", self._verifier.run())
+            try:
+                yield
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                await self._stop()
+                raise
+            else:
+                await self._stop()
+            finally:
+                self._hands = None
+                for peer in self._peers.values():
+                    peer.abort()
+                self._funnel.close()
+                self._compute.close()
+
+    async def _stop(self) -> None:
+        self._funnel.step(events.StopRequested())
+        await self._deserted.wait()
+
+    def accept(self, link: Link) -> None:
+        """Serve a new connection; it is refused if there are too many."""
+        if self._hands is None:
+            link.abort("the cloud has stopped")
+            return
+        number = self._peers_met
+        self._peers_met += 1
+        peer = self._peers[number] = self._connection(number, link)
+        self._deserted.clear()
+        self._hands.hire(f"pipesd cloud peer {number}", self._serve(number, peer))
+        self._funnel.step(events.PeerConnected(number))
+
+    def _connection(self, number: int, link: Link) -> _Connection:
+        reports: Reports[events.CloudEvent, EdgeFrame] = Reports(
+            frame=lambda frame: events.PeerFrame(number, frame),
+            rejected=lambda code, message: events.PeerRejected(number, code, message),
+            closed=lambda reason: events.PeerClosed(number, reason),
+        )
+        return Connection(link, Decoder[EdgeFrame](EdgeFrame), self._funnel.inbox, reports, self._limits)
+
+    async def _serve(self, number: int, peer: _Connection) -> None:
+        """Until the connection has ended. A fault of ours in here ends this connection and no other."""
+        try:
+            await peer.run()
+        except* Exception:
+            logger.exception("! peer %d: its connection failed on a fault of pipesd", number)
+            self._funnel.step(events.PeerClosed(number, "a fault of pipesd"))
+        finally:
+            del self._peers[number]
+            if not self._peers:
+                self._deserted.set()
+
+    def _dispatch(self, command: commands.CloudCommand) -> None:
+        match command:
+            case commands.SendToPeer(number, frame):
+                if number in self._peers:
+                    self._peers[number].tell(frame)
+            case commands.RunPass() | commands.ReleaseSequence():
+                self._verifier.tell(command)
+            case commands.ClosePeer(number):
+                if number in self._peers:
+                    self._peers[number].finish()

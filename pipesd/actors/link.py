@@ -1,0 +1,137 @@
+"""One stream of bytes between an edge and a cloud: the ``Link`` protocol, and TCP behind it.
+
+Nothing above this file knows sockets. ``lab.link`` offers the same in memory.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Protocol
+
+from pipesd.errors import ConfigError, LinkError
+
+READ_BYTES = 1 << 16
+LISTEN_BACKLOG = 512
+
+
+CLOSED_HERE = "the connection was closed here"
+
+
+class Link(Protocol):
+    """An ordered, reliable stream. One task may send while another receives."""
+
+    async def send(self, data: bytes) -> None:
+        """Wait until the stream has taken ``data``. Raises ``LinkError`` if it is broken."""
+
+    async def receive(self) -> bytes:
+        """Wait for more bytes; empty at the end. Raises ``LinkError`` if the stream is broken."""
+
+    async def end(self) -> None:
+        """Send no more; what was sent arrives, and then the end does. Receiving goes on."""
+
+    def abort(self, reason: str = CLOSED_HERE) -> None:
+        """Close both directions at once; whoever waits gets ``LinkError`` with ``reason``."""
+
+
+class TcpLink:
+    """A link over a connected TCP stream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._ended = False
+        self._cut_reason: str | None = None
+        writer.transport.set_write_buffer_limits(high=0)
+        connection = writer.get_extra_info("socket")
+        with suppress(OSError):  # a link that is broken already says so when it is used
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    async def send(self, data: bytes) -> None:
+        """Wait until the kernel has taken ``data``."""
+        with _broken_is_lost():
+            self._require_open()
+            self._writer.write(data)
+            await self._writer.drain()
+
+    async def receive(self) -> bytes:
+        """Wait for more bytes; empty at the end."""
+        with _broken_is_lost():
+            data = await self._reader.read(READ_BYTES)
+        if self._cut_reason is not None:
+            raise LinkError(self._cut_reason)
+        return data
+
+    async def end(self) -> None:
+        """Send no more."""
+        if self._ended:
+            return
+        with _broken_is_lost():
+            self._require_open()
+            self._ended = True
+            self._writer.write_eof()
+
+    def abort(self, reason: str = CLOSED_HERE) -> None:
+        """Close both directions at once."""
+        self._cut_reason = self._cut_reason or reason
+        self._writer.transport.abort()
+
+    def _require_open(self) -> None:
+        if self._ended or self._writer.is_closing():  # asyncio and uvloop would raise RuntimeError
+            raise LinkError(self._cut_reason or CLOSED_HERE)
+
+
+@contextmanager
+def _broken_is_lost() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LinkError(f"the connection was lost ({_reason(error)})") from error
+
+
+async def open_tcp_link(host: str, port: int, timeout_s: float) -> TcpLink:
+    """Connect. Raises ``LinkError`` if nobody answers within ``timeout_s``."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return TcpLink(*await asyncio.open_connection(host, port))
+    except TimeoutError:
+        raise LinkError(
+            f"{host}:{port} did not answer within {timeout_s:g} s; check the address and the network"
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: no such host name can exist
+        raise LinkError(
+            f"cannot connect to {host}:{port} ({_reason(error)}); is pipesd-cloud running there?"
+        ) from error
+
+
+@asynccontextmanager
+async def listening(host: str, port: int, accept: Callable[[Link], None]) -> AsyncIterator[tuple[str, int]]:
+    """Hand every connection to ``accept`` while the context lasts; gives the address, port 0 resolved.
+
+    Raises ``ConfigError`` if the address cannot be used.
+    """
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accept(TcpLink(reader, writer))
+
+    try:
+        server = await asyncio.start_server(connected, host, port, backlog=LISTEN_BACKLOG)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"listen: cannot listen on {host}:{port} ({_reason(error)}); choose another address or port"
+        ) from error
+    address = server.sockets[0].getsockname()
+    try:
+        yield address[0], address[1]
+    finally:
+        server.close()
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """The system's own words, without the address asyncio adds to them."""
+    if isinstance(error, ValueError):
+        return "the host name is impossible"
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return error.strerror or str(error) or type(error).__name__
+    return os.strerror(error.errno)

@@ -1,0 +1,53 @@
+"""The target model at work: one pass after another, over whatever the cloud's side put into it."""
+
+import logging
+
+from pipesd.actors.compute import Compute
+from pipesd.actors.mailbox import Mailbox
+from pipesd.engines.base import TargetEngine
+from pipesd.errors import EngineError
+from pipesd.session.commands import ReleaseSequence, RunPass
+from pipesd.session.events import CloudEvent, PassDone, PassFailed
+
+logger = logging.getLogger("pipesd.cloud")
+
+
+class Verifier:
+    """Obeys ``RunPass`` and ``ReleaseSequence``."""
+
+    def __init__(
+        self, engine: TargetEngine, compute: Compute, inbox: Mailbox[CloudEvent], *, limit: int
+    ) -> None:
+        self._engine = engine
+        self._compute = compute
+        self._inbox = inbox
+        self._orders: Mailbox[RunPass | ReleaseSequence] = Mailbox("verifier", limit)
+
+    def tell(self, order: RunPass | ReleaseSequence) -> None:
+        """Do this next."""
+        self._orders.tell(order)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        while True:
+            order = await self._orders.next()
+            if isinstance(order, RunPass):
+                await self._inbox.report(await self._pass(order))
+            else:
+                await self._release(order)
+
+    async def _pass(self, order: RunPass) -> CloudEvent:
+        try:
+            picks = await self._compute.run(lambda: self._engine.forward(order.slices), order.tokens)
+        except EngineError as error:
+            return PassFailed(str(error))
+        except Exception:  # what stands behind an engine may raise anything
+            logger.exception("! the target model failed on a fault of its engine")
+            return PassFailed("its engine broke down; the cloud's log says more")
+        return PassDone(tuple(picks))
+
+    async def _release(self, order: ReleaseSequence) -> None:
+        try:
+            await self._compute.run(lambda: self._engine.release(order.sequence), 0)
+        except Exception:
+            logger.exception("! the target's engine could not release sequence %d", order.sequence)

@@ -1,0 +1,235 @@
+"""The edge for applications: connect to a cloud, and read the target's text as it is confirmed.
+
+Runs inside the caller's event loop; several connections may exist in one process. Nothing here is global.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import monotonic
+
+from pipesd.actors.compute import Compute, ModelledCompute, Pace, ThreadCompute, run_once
+from pipesd.actors.connection import LinkStatistics
+from pipesd.actors.edge_runtime import EdgeRuntime, TokenStream
+from pipesd.actors.link import Link, open_tcp_link
+from pipesd.actors.runtime import Hooks
+from pipesd.config import EdgeConfig, host_port
+from pipesd.engines.base import DraftEngine
+from pipesd.engines.choose import open_draft
+from pipesd.observe import Observer
+from pipesd.planner.trigger import Thresholds
+from pipesd.session.commands import GenerationStats
+from pipesd.session.events import PromptGiven
+from pipesd.session.rules import EdgeRules, Patience
+from pipesd.text import Piece, TextStream
+from pipesd.values import Finish, Sampling
+from pipesd.wire.frames import Welcome
+
+__all__ = ["Edge", "Generation", "Result", "Session", "connect", "connect_over"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a generation ended, and what it took."""
+
+    finish: Finish
+    """``stop`` also if a stop string was found."""
+
+    stats: GenerationStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    sampling: Sampling
+    seed: int
+    tokens_max: int
+    stop: Sequence[str]
+
+
+class Generation:
+    """One answer: iterate over it to read the text as it is confirmed.
+
+    Leaving the iteration early ends the answer; the session stays. ``result`` is there once it is complete.
+    """
+
+    def __init__(self, session: "Session", prompt: Sequence[int], base: int, options: _Options) -> None:
+        self._session = session
+        self._prompt = tuple(prompt)
+        self._base = base
+        self._options = options
+        self.result: Result | None = None
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        """Read on. Raises ``LinkError``, ``PeerError`` or ``RefusedError`` if the answer fails."""
+        session = self._session
+        text = session._text_stream(self._options.stop)
+        stream = session._start(self._prompt, self._base, self._options)
+        try:
+            while not text.stopped and (tokens := await stream.next()):
+                shown = text.feed(tokens)
+                session._length = self._base + len(self._prompt) + text.kept_tokens
+                yield Piece(shown, tokens)
+            rest = text.finish()
+            if rest:
+                yield Piece(rest, ())
+        finally:
+            session._cancel(stream)
+        if stream.finish is not None:
+            self.result = Result(stream.finish.finish or "stop", stream.finish.stats)
+
+
+class Session:
+    """One growing text: each prompt continues it, on warm caches on both sides."""
+
+    def __init__(self, edge: "Edge") -> None:
+        self._edge = edge
+        self._number = edge._runtime.open_session()
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens of the text so far, prompts included; where the next prompt goes by default."""
+        return self._length
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        base: int | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        tokens_max: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> Generation:
+        """Continue the text with ``prompt`` (text, or token ids as they are) and read the answer.
+
+        ``base`` takes text back first: only that many tokens of it stay. What is not given is as in the
+        configuration. Raises ``UsageError`` for an impossible wish, here or when the reading starts.
+        """
+        config = self._edge.config
+        start = self._length if base is None else base
+        tokens = self._edge.encode(prompt, first=start == 0) if isinstance(prompt, str) else prompt
+        options = _Options(
+            sampling=sampling or config.sampling,
+            seed=config.seed if seed is None else seed,
+            tokens_max=config.tokens_max if tokens_max is None else tokens_max,
+            stop=stop,
+        )
+        return Generation(self, tokens, start, options)
+
+    def _text_stream(self, stop: Sequence[str]) -> TextStream:
+        pieces = self._edge._engine.tokenizer.vocabulary.pieces
+        return TextStream(pieces, stop=stop, silent_ids=frozenset(self._edge.welcome.end_ids))
+
+    def _start(self, prompt: tuple[int, ...], base: int, options: _Options) -> TokenStream:
+        wish = PromptGiven(self._number, base, prompt, options.sampling, options.seed, options.tokens_max)
+        stream = self._edge._runtime.start(wish)
+        self._length = base + len(prompt)
+        return stream
+
+    def _cancel(self, stream: TokenStream) -> None:
+        self._edge._runtime.cancel(self._number, stream)
+
+    def _close(self) -> None:
+        self._edge._runtime.close_session(self._number)
+
+
+class Edge:
+    """A connection to a cloud."""
+
+    def __init__(
+        self, config: EdgeConfig, engine: DraftEngine, runtime: EdgeRuntime, welcome: Welcome
+    ) -> None:
+        self.config = config
+        self.welcome = welcome
+        """What the cloud granted: its model, numerics, limits."""
+
+        self._engine = engine
+        self._runtime = runtime
+
+    def encode(self, text: str, *, first: bool = True) -> list[int]:
+        """Token ids of a prompt as the target wants them; ``first`` if nothing stands before it."""
+        begin = list(self.welcome.begin_ids) if first else []
+        return begin + self._engine.tokenizer.encode(text)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """A conversation. Its caches are given back at the end of the block."""
+        session = Session(self)
+        try:
+            yield session
+        finally:
+            session._close()
+
+    async def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        tokens_max: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> AsyncIterator[Piece]:
+        """One answer in a session of its own; see ``Session.generate``."""
+        async with self.session() as session:
+            answer = session.generate(prompt, sampling=sampling, seed=seed, tokens_max=tokens_max, stop=stop)
+            async for piece in answer:
+                yield piece
+
+    def statistics(self) -> LinkStatistics:
+        """What crossed the link so far."""
+        return self._runtime.statistics()
+
+
+@asynccontextmanager
+async def connect(config: EdgeConfig, *, observers: Sequence[Observer] = ()) -> AsyncIterator[Edge]:
+    """Load the draft model, connect, and be ready.
+
+    Raises ``ConfigError``, ``EngineError``, ``LinkError``, ``PeerError`` or ``RefusedError``, each with one
+    sentence that says what to do.
+    """
+    host, port = host_port(config.cloud, name="cloud")
+    engine = await run_once("pipesd-draft", lambda: _load(config))
+    link = await open_tcp_link(host, port, config.connect_timeout_s)
+    compute = _compute(config, engine)
+    hooks = Hooks(observers=observers, clock=monotonic)
+    async with connect_over(config, link, engine, compute, hooks) as edge:
+        yield edge
+
+
+@asynccontextmanager
+async def connect_over(
+    config: EdgeConfig, link: Link, engine: DraftEngine, compute: Compute, hooks: Hooks
+) -> AsyncIterator[Edge]:
+    """Like ``connect``, over a link and an engine that are there already; both are given up at the end."""
+    rules = _rules(config, engine)
+    runtime = EdgeRuntime(rules, link, engine, compute, stop_s=config.stop_timeout_s, hooks=hooks)
+    async with runtime.running():
+        welcome = await runtime.wait_ready()
+        yield Edge(config, engine, runtime, welcome)
+
+
+def _load(config: EdgeConfig) -> DraftEngine:
+    return open_draft(
+        config.engine, traces=config.traces, agreement=config.agreement, script_seed=config.script_seed
+    )
+
+
+def _compute(config: EdgeConfig, engine: DraftEngine) -> Compute:
+    if config.draft_ms > 0:
+        return ModelledCompute(Pace(config.draft_ms / 1e3))
+    return ThreadCompute("pipesd-draft", engine.interrupt)
+
+
+def _rules(config: EdgeConfig, engine: DraftEngine) -> EdgeRules:
+    return EdgeRules(
+        thresholds=Thresholds(config.r1, config.r2, config.upper_tokens, config.lower_tokens),
+        ahead=config.ahead,
+        window_tokens=config.window_tokens,
+        draft_context_tokens=engine.context_tokens,
+        patience=Patience(
+            greeting_s=config.connect_timeout_s,
+            ping_after_s=config.ping_after_s,
+            silent_after_s=config.silent_after_s,
+        ),
+    )

@@ -1,0 +1,256 @@
+"""Embedding the edge: answers, sessions and errors as an application meets them, in virtual time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from pipesd import cloud, edge
+from pipesd.actors.compute import ModelledCompute, Pace
+from pipesd.actors.gateway import Gateway
+from pipesd.actors.runtime import Hooks
+from pipesd.config import CloudConfig, EdgeConfig
+from pipesd.edge import Edge
+from pipesd.engines.alone import target_alone
+from pipesd.engines.scripted import ScriptedDraft, ScriptedTarget
+from pipesd.errors import LinkError, RefusedError, UsageError
+from pipesd.lab.clock import run_virtually
+from pipesd.lab.link import LinkModel, memory_link
+from pipesd.values import Sampling
+
+WAY = LinkModel(delay_s=0.01)
+SETTINGS = {"ping_after_s": 80_000.0, "silent_after_s": 86_400.0, "tokens_max": 40}
+GREEDY = Sampling()
+
+
+def the_target_says(text: str, tokens_max: int = 40, sampling: Sampling = GREEDY, seed: int = 0) -> list[int]:
+    target = ScriptedTarget()
+    tokens = target.tokenizer.encode(text)
+    return list(target_alone(target, tokens, sampling=sampling, seed=seed, tokens_max=tokens_max))
+
+
+def as_text(tokens: list[int]) -> str:
+    pieces = ScriptedTarget().tokenizer.vocabulary.pieces
+    return b"".join(pieces[token] for token in tokens).decode()
+
+
+@asynccontextmanager
+async def clouded() -> AsyncIterator[Gateway]:
+    compute = ModelledCompute(Pace(0.02, 0.001))
+    config = CloudConfig(ping_after_s=80_000.0, silent_after_s=86_400.0)
+    gateway = cloud.make_gateway(config, ScriptedTarget(), compute, Hooks())
+    async with gateway.running():
+        yield gateway
+
+
+@asynccontextmanager
+async def connected(gateway: Gateway, **settings: object) -> AsyncIterator[Edge]:
+    ours, theirs = memory_link(WAY, WAY)
+    gateway.accept(theirs)
+    config = EdgeConfig(**{**SETTINGS, **settings})  # type: ignore[arg-type]
+    compute = ModelledCompute(Pace(0.005))
+    async with edge.connect_over(config, ours, ScriptedDraft(), compute, Hooks()) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def both(**settings: object) -> AsyncIterator[Edge]:
+    async with clouded() as gateway, connected(gateway, **settings) as connection:
+        yield connection
+
+
+async def text_of(pieces: AsyncIterator[object]) -> str:
+    return "".join([str(piece) async for piece in pieces])
+
+
+def test_an_answer_is_the_targets_text_in_whole_pieces():
+    async def main() -> None:
+        async with both() as connection:
+            answer = [piece async for piece in connection.generate("Tell me")]
+            assert "".join(piece.text for piece in answer) == as_text(the_target_says("Tell me"))
+            assert [token for piece in answer for token in piece.tokens] == the_target_says("Tell me")
+            assert len(answer) > 3, "it was not streamed"
+
+    run_virtually(main())
+
+
+def test_a_sampled_answer_depends_on_the_seed_and_on_nothing_else():
+    warm = Sampling(temperature=0.9, top_p=0.9)
+
+    async def main(seed: int, **settings: object) -> str:
+        async with both(**settings) as connection:
+            return await text_of(connection.generate("Tell me", sampling=warm, seed=seed))
+
+    for seed in (1, 2):
+        expected = as_text(the_target_says("Tell me", sampling=warm, seed=seed))
+        assert run_virtually(main(seed)) == expected
+        assert run_virtually(main(seed, ahead=False, upper_tokens=3)) == expected
+    assert run_virtually(main(1)) != run_virtually(main(2))
+
+
+def test_answers_at_the_same_time_take_turns_and_do_not_mix():
+    async def main() -> None:
+        async with both() as connection, asyncio.TaskGroup() as group:
+            prompts = ["One", "Two", "Three"]
+            answers = [group.create_task(text_of(connection.generate(prompt))) for prompt in prompts]
+        assert [answer.result() for answer in answers] == [as_text(the_target_says(text)) for text in prompts]
+
+    run_virtually(main())
+
+
+def test_two_edges_share_a_cloud():
+    async def main() -> None:
+        async with clouded() as gateway, connected(gateway) as one, connected(gateway, ahead=False) as two:
+            async with asyncio.TaskGroup() as group:
+                answers = [group.create_task(text_of(each.generate("Same"))) for each in (one, two)]
+            assert {answer.result() for answer in answers} == {as_text(the_target_says("Same"))}
+
+    run_virtually(main())
+
+
+def test_turns_continue_one_text_and_may_take_some_of_it_back():
+    async def main() -> None:
+        async with both() as connection, connection.session() as session:
+            first = await text_of(aiter(session.generate("Hello")))
+            said = the_target_says("Hello")
+            assert first == as_text(said)
+            assert session.length == 5 + len(said)
+
+            target, text = ScriptedTarget(), [*b"Hello", *said, *b"More"]
+            path = list(target_alone(target, text, sampling=GREEDY, seed=0, tokens_max=40))
+            assert await text_of(aiter(session.generate("More"))) == as_text(path)
+
+            text = [*b"Hell", *b"p!"]
+            path = list(target_alone(target, text, sampling=GREEDY, seed=0, tokens_max=40))
+            assert await text_of(aiter(session.generate("p!", base=4))) == as_text(path)
+
+    run_virtually(main())
+
+
+def test_a_stop_string_cuts_the_text_and_the_next_turn_follows_the_cut():
+    async def main() -> None:
+        said = the_target_says("Hello")
+        pieces = [as_text([token]) for token in said]
+        stop = pieces[7] + pieces[8][:2]
+        async with both() as connection, connection.session() as session:
+            answer = session.generate("Hello", stop=[stop])
+            expected = as_text(said)
+            expected = expected[: expected.index(stop)]
+            assert await text_of(aiter(answer)) == expected
+            assert answer.result is not None
+            assert answer.result.finish == "stop"
+            kept = said[: session.length - 5]
+            assert expected.startswith(as_text(kept))
+
+            text = [*b"Hello", *kept, *b"Go"]
+            path = list(target_alone(ScriptedTarget(), text, sampling=GREEDY, seed=0, tokens_max=40))
+            assert await text_of(aiter(session.generate("Go"))) == as_text(path)
+
+    run_virtually(main())
+
+
+def test_leaving_an_answer_early_ends_it_and_keeps_the_session():
+    async def main() -> None:
+        async with both() as connection, connection.session() as session:
+            read: list[int] = []
+            answer = session.generate("Hello")
+            async for piece in answer:
+                read += piece.tokens
+                if len(read) > 4:
+                    break
+            await asyncio.sleep(1)
+            assert session.length == 5 + len(read)
+            text = [*b"Hello", *read, *b"?"]
+            path = list(target_alone(ScriptedTarget(), text, sampling=GREEDY, seed=0, tokens_max=40))
+            assert await text_of(aiter(session.generate("?"))) == as_text(path)
+
+    run_virtually(main())
+
+
+def test_the_result_counts_what_the_answer_took():
+    async def main() -> None:
+        async with both() as connection, connection.session() as session:
+            answer = session.generate("Hello")
+            tokens = [token async for piece in answer for token in piece.tokens]
+            assert answer.result is not None
+            stats = answer.result.stats
+            assert stats.tokens == len(tokens) == 40
+            assert answer.result.finish == "length"
+            assert 0 < stats.accepted <= stats.tokens
+            assert stats.accepted + stats.corrections <= stats.drafted
+            assert 0 < stats.verdicts < stats.tokens
+            assert connection.statistics().sent_bytes > 100
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"prompt": ""}, "empty"),
+        ({"prompt": []}, "empty"),
+        ({"prompt": "x" * 9_000}, "shorten it"),
+        ({"prompt": "x", "tokens_max": 0}, "tokens_max"),
+        ({"prompt": "x", "base": 7}, "base"),
+        ({"prompt": "x", "stop": [""]}, "stop"),
+        ({"prompt": [70_000]}, "token 70000"),
+        ({"prompt": [-1]}, "token -1"),
+        ({"prompt": "x", "seed": -1}, "seed"),
+    ],
+)
+def test_an_impossible_wish_is_the_callers_error_and_costs_nothing(wish, words):
+    async def main() -> None:
+        async with both() as connection, connection.session() as session:
+            with pytest.raises(UsageError, match=words):
+                await text_of(aiter(session.generate(**wish)))
+            assert await text_of(aiter(session.generate("Hello"))) == as_text(the_target_says("Hello"))
+
+    run_virtually(main())
+
+
+def test_another_tokenizer_is_refused_by_name():
+    class Odd(ScriptedDraft):
+        @property
+        def tokenizer(self):
+            ours = super().tokenizer
+            pieces = list(ours.vocabulary.pieces)
+            pieces[300] = b" odd"
+            vocabulary = type(ours.vocabulary)(pieces)
+            return type("Tokenizer", (), {"vocabulary": vocabulary, "encode": ours.encode})()
+
+    async def main() -> None:
+        async with clouded() as gateway:
+            ours, theirs = memory_link(WAY, WAY)
+            gateway.accept(theirs)
+            async with edge.connect_over(EdgeConfig(), ours, Odd(), ModelledCompute(Pace(0.005)), Hooks()):
+                raise AssertionError("it was let in")
+
+    with pytest.raises(RefusedError, match="token 300 is b' odd' here"):
+        run_virtually(main())
+
+
+def test_a_session_of_a_closed_connection_says_so():
+    async def main() -> None:
+        async with clouded() as gateway:
+            async with connected(gateway) as connection:
+                session = edge.Session(connection)
+            with pytest.raises(LinkError, match="closed"):
+                await text_of(aiter(session.generate("Hello")))
+
+    run_virtually(main())
+
+
+async def test_connect_and_serve_over_tcp_in_one_loop():
+    async with cloud.serve(CloudConfig(listen="127.0.0.1:0")) as served:
+        host, port = served.address
+        config = EdgeConfig(cloud=f"{host}:{port}", tokens_max=40)
+        async with edge.connect(config) as one, edge.connect(config) as two, asyncio.TaskGroup() as group:
+            answers = [group.create_task(text_of(each.generate("Same"))) for each in (one, two)]
+        assert {answer.result() for answer in answers} == {as_text(the_target_says("Same"))}
+
+
+async def test_nobody_there_is_a_link_error():
+    with pytest.raises(LinkError, match="pipesd-cloud"):
+        async with edge.connect(EdgeConfig(cloud="127.0.0.1:9")):
+            raise AssertionError("somebody answered")

@@ -1,0 +1,65 @@
+"""What a generation cost, in figures a person can compare: per token and per 100 tokens."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """One answer in figures. A figure that was not measured is None."""
+
+    tokens: int
+    """Confirmed tokens, end id included."""
+
+    finish: str
+    elapsed_ms: float
+    """From the prompt to the last token."""
+
+    first_token_ms: float
+    acceptance: float | None = None
+    """Share of judged drafts that the target agreed with, 0..1."""
+
+    draft_share: float | None = None
+    """Share of the tokens that the drafter had guessed right, 0..1."""
+
+    passes: int
+    """Passes of the target that gave text."""
+
+    sent_bytes: int | None = None
+    """Edge to cloud, greeting included."""
+
+    received_bytes: int | None = None
+    """Cloud to edge, greeting included."""
+
+    modelled: bool = False
+    """Whether the machines' pace is modelled or the models replayed."""
+
+    def per_100(self, amount: float) -> float:
+        """``amount`` per 100 tokens."""
+        return 100 * amount / max(1, self.tokens)
+
+    def figures(self) -> dict[str, object]:
+        """All figures by name, for machines."""
+        derived = {
+            "ms_per_token": self.elapsed_ms / max(1, self.tokens),
+            "passes_per_100": self.per_100(self.passes),
+            "sent_bytes_per_100": None if self.sent_bytes is None else self.per_100(self.sent_bytes),
+            "received_bytes_per_100": (
+                None if self.received_bytes is None else self.per_100(self.received_bytes)
+            ),
+        }
+        return {**asdict(self), **derived}
+
+    def line(self) -> str:
+        """One line for a person."""
+        parts = [
+            f"{self.tokens} tokens ({self.finish})",
+            f"{self.elapsed_ms / max(1, self.tokens):.1f} ms per token",
+            f"first after {self.first_token_ms:.0f} ms",
+        ]
+        if self.acceptance is not None:
+            parts.append(f"acceptance {self.acceptance:.1%}")
+        parts.append(f"{self.per_100(self.passes):.1f} passes per 100 tokens")
+        if self.sent_bytes is not None and self.received_bytes is not None:
+            up, down = self.per_100(self.sent_bytes), self.per_100(self.received_bytes)
+            parts.append(f"{up:.0f} bytes up and {down:.0f} down per 100 tokens")
+        return ", ".join(parts) + (" (modelled)" if self.modelled else "")

@@ -223,6 +223,7 @@ def cloud_generate(prompt: str, stop: Sequence[str], as_json: bool, **given: Any
 
 async def _cloud_answer(config: CloudConfig, prompt: str, stop: Sequence[str], writer: "_Writer") -> Summary:
     answer = cloud_face.Alone(config, prompt, stop=stop)
+    await answer.load()
     timing = await writer.write_all(aiter(answer))
     return Summary(
         tokens=answer.tokens,

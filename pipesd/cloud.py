@@ -91,10 +91,17 @@ class Alone:
         self.finish: Finish | None = None
         """Why it ended; ``stop`` also if a stop string was found."""
 
+        self._engine: TargetEngine | None = None
+
+    async def load(self) -> TargetEngine:
+        """Load the model, if that was not done before; a reader that measures time does it first."""
+        if self._engine is None:
+            self._engine = await run_once("pipesd-target", lambda: _load(self._config))
+        return self._engine
+
     async def __aiter__(self) -> AsyncIterator[Piece]:
-        """Load the model, and read the answer token by token."""
-        config = self._config
-        engine = await run_once("pipesd-target", lambda: _load(config))
+        """Read the answer token by token."""
+        config, engine = self._config, await self.load()
         identity, tokenizer = engine.identity, engine.tokenizer
         pieces, silent_ids = tokenizer.vocabulary.pieces, frozenset(identity.end_ids)
         text = TextStream(pieces, stop=self._stop, silent_ids=silent_ids)

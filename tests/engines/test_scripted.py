@@ -1,13 +1,19 @@
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import reduce
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
 
 from pipesd import coupling
 from pipesd.engines.alone import target_alone
 from pipesd.engines.base import DraftEngine, TargetEngine
+from pipesd.engines.contexts import rolled
 from pipesd.engines.scripted import (
     END_ID,
     FIRST_WORD_ID,
@@ -293,3 +299,70 @@ def test_the_target_alone_ends_at_its_end_id() -> None:
         target_alone(ScriptedTarget(1, ends_every=20), PROMPT, sampling=GREEDY, seed=0, tokens_max=999)
     )
     assert text.index(END_ID) == len(text) - 1
+
+
+# -- sampling is exact -------------------------------------------------------------------------------------
+
+DRAWS = 3_000
+CHANCE_LIMIT = 0.001
+
+FILTERS = [
+    Sampling(temperature=1.0),
+    Sampling(temperature=0.6),
+    Sampling(temperature=1.5, top_k=7),
+    Sampling(temperature=1.0, top_p=0.8),
+    Sampling(temperature=1.0, min_p=0.1),
+    Sampling(temperature=1.3, top_k=20, top_p=0.9, min_p=0.02),
+]
+
+
+def chance(observed: Sequence[int], expected: NDArray[np.float64]) -> float:
+    """Chance, by chi-square, of token counts at least this far from the expected ones."""
+    counts = np.bincount(observed, minlength=len(expected)).astype(float)
+    assert counts[expected == 0].sum() == 0, "a token that the filters took out"
+    often = expected >= 5
+    seen = np.append(counts[often], counts[~often].sum())
+    due = np.append(expected[often], expected[~often].sum())
+    return float(stats.chisquare(seen[due > 0], due[due > 0]).pvalue)
+
+
+def said_over_seeds(sampling: Sampling) -> float:
+    """One context, many seeds: each answer's first token, from the engine as the cloud uses it."""
+    target = ScriptedTarget(4)
+    contexts = {token: rolled(target._script.empty, token) for token in range(256)}
+    prompt = next(token for token, text in contexts.items() if target._script.opinion(text).sureness == 0)
+    part = Slice(0, 0, (prompt,), 1, prompt=True, sampling=sampling, seed=0)
+    said = [target.forward([replace(part, seed=seed)])[0][0] for seed in range(DRAWS)]
+    logits = target._script.opinion(contexts[prompt]).logits()
+    return chance(said, DRAWS * coupling.distribution(logits, sampling))
+
+
+def said_over_positions(sampling: Sampling, noise_position: Callable[[int], int]) -> tuple[float, list[int]]:
+    """One seed, one long text: its tokens against the distributions they came from; and the text."""
+    script = ScriptedTarget(4, ends_every=0)._script
+    context, expected = reduce(rolled, PROMPT, script.empty), np.zeros(END_ID + 1)
+    said: list[int] = []
+    for position in range(len(PROMPT), len(PROMPT) + DRAWS):
+        logits = script.opinion(context).logits()
+        expected += coupling.distribution(logits, sampling)
+        said.append(coupling.pick(logits, sampling, 11, noise_position(position)))
+        context = rolled(context, said[-1])
+    return chance(said, expected), said
+
+
+@pytest.mark.parametrize("sampling", FILTERS)
+def test_what_the_target_samples_fits_its_distribution(sampling: Sampling) -> None:
+    assert said_over_seeds(sampling) > CHANCE_LIMIT
+
+
+@pytest.mark.parametrize("sampling", FILTERS)
+def test_a_sampled_text_fits_the_distributions_it_came_from(sampling: Sampling) -> None:
+    target = ScriptedTarget(4, ends_every=0)
+    fit, said = said_over_positions(sampling, lambda position: position)
+    assert fit > CHANCE_LIMIT
+    assert list(target_alone(target, PROMPT, sampling=sampling, seed=11, tokens_max=DRAWS)) == said
+
+
+@pytest.mark.parametrize("sampling", FILTERS)
+def test_a_sampler_that_ignores_the_position_is_found_out(sampling: Sampling) -> None:
+    assert said_over_positions(sampling, lambda position: 0)[0] < CHANCE_LIMIT

@@ -118,9 +118,10 @@ class Alone:
                 if text.stopped:
                     break
                 token = await compute.run(step, 1)
-            self.finish = self.finish or "stop"
             if rest := text.finish():
                 yield Piece(rest, ())
+            if text.stopped or self.finish is None:
+                self.finish = "stop"
         finally:
             compute.close()
 

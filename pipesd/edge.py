@@ -64,18 +64,20 @@ class Generation:
         session = self._session
         text = session._text_stream(self._options.stop)
         stream = session._start(self._prompt, self._base, self._options)
+        start = session._length
         try:
             while not text.stopped and (tokens := await stream.next()):
                 shown = text.feed(tokens)
-                session._length = self._base + len(self._prompt) + text.kept_tokens
+                session._length = start + text.kept_tokens
                 yield Piece(shown, tokens)
-            rest = text.finish()
-            if rest:
+            if rest := text.finish():
                 yield Piece(rest, ())
+            session._length = start + text.kept_tokens
         finally:
             session._cancel(stream)
         if stream.finish is not None:
-            self.result = Result(stream.finish.finish or "stop", stream.finish.stats)
+            finish = None if text.stopped else stream.finish.finish
+            self.result = Result(finish or "stop", stream.finish.stats)
 
 
 class Session:

@@ -68,7 +68,8 @@ class Contexts(Generic[Mark]):
         self.truncate(part.sequence, part.base)
         self.extend(part.sequence, part.tokens)
         marks = self._of(part.sequence)
-        for position in range(len(marks) - part.picks, len(marks)):
+        for number in range(part.picks):
+            position = part.pick_position(number)
             yield position, marks[position]
 
     def _of(self, sequence: int) -> list[Mark]:

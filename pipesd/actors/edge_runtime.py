@@ -132,9 +132,7 @@ class EdgeRuntime:
             self._funnel.step(events.LinkOpened())
             try:
                 yield
-            except asyncio.CancelledError:
-                raise
-            except Exception:
+            except Exception:  # not a cancellation, which waits for nothing
                 await self._stop()
                 raise
             else:

@@ -65,9 +65,7 @@ class Gateway:
             hands.hire("pipesd cloud verifier", self._verifier.run())
             try:
                 yield
-            except asyncio.CancelledError:
-                raise
-            except Exception:
+            except Exception:  # not a cancellation, which waits for nothing
                 await self._stop()
                 raise
             else:

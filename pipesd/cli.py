@@ -57,13 +57,24 @@ def _main(commands: click.Group, name: str) -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         _say(f"{name}: interrupted")
         code = INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = FAILED
     except PipeSDError as error:
         _say(f"{name}: {error}")
         code = BAD_USAGE if isinstance(error, UsageError) else FAILED
+    except OSError as error:
+        _give_up_output(name, error)
+        code = FAILED
+    except Exception as error:  # a user is shown a sentence; a developer asks for the trace
+        logging.getLogger("pipesd").debug("! fault", exc_info=True)
+        _say(f"{name}: a fault of pipesd ({type(error).__name__}: {error}); --log-level debug shows more")
+        code = FAILED
     sys.exit(code if isinstance(code, int) else DONE)
+
+
+def _give_up_output(name: str, error: OSError) -> None:
+    """Only writing the output is not guarded elsewhere. A reader that went away needs no message."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        _say(f"{name}: cannot write the output ({error.strerror or error}); nothing more was written")
 
 
 def _say(line: str) -> None:

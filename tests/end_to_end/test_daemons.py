@@ -3,13 +3,16 @@
 import json
 import signal
 import socket
+import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
 from pipesd.wire.codec import encode
 from pipesd.wire.frames import PROTOCOL_VERSION, Bye, Refuse
 from tests.end_to_end.processes import (
+    command,
     environment,
     expect_failure,
     finish,
@@ -158,6 +161,23 @@ def test_a_reader_that_goes_away_is_no_traceback(scripted):
         assert edge.wait(60) == 1
         assert edge.stderr is not None
         assert "Traceback" not in edge.stderr.read()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_output_that_cannot_be_written_is_one_sentence(flags):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("cloud", "generate", "-p", "x", *flags),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("pipesd-cloud: cannot write the output (No space left on device)")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

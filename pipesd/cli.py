@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import importlib
 import importlib.util
+import io
 import json
 import logging
 import os
@@ -49,6 +50,7 @@ def cloud() -> NoReturn:
 
 
 def _main(commands: click.Group, name: str) -> NoReturn:
+    _ensure_streams()
     try:
         code = commands.main(prog_name=name, standalone_mode=False)
     except click.ClickException as error:
@@ -61,7 +63,9 @@ def _main(commands: click.Group, name: str) -> NoReturn:
         _say(f"{name}: {error}")
         code = BAD_USAGE if isinstance(error, UsageError) else FAILED
     except OSError as error:
-        _give_up_output(name, error)
+        _give_up_output()
+        if not isinstance(error, BrokenPipeError):  # a reader that went away needs no message
+            _say(f"{name}: the system refuses what is needed ({error.strerror or error})")
         code = FAILED
     except Exception as error:  # a user is shown a sentence; a developer asks for the trace
         logging.getLogger("pipesd").debug("! fault", exc_info=True)
@@ -70,11 +74,22 @@ def _main(commands: click.Group, name: str) -> NoReturn:
     sys.exit(code if isinstance(code, int) else DONE)
 
 
-def _give_up_output(name: str, error: OSError) -> None:
-    """Only writing the output is not guarded elsewhere. A reader that went away needs no message."""
+def _ensure_streams() -> None:
+    """Closed standard streams lead nowhere; left closed, a socket would get their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _give_up_output() -> None:
+    """Nothing more can be written; what is still buffered must not fail once more at the exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if not isinstance(error, BrokenPipeError):
-        _say(f"{name}: cannot write the output ({error.strerror or error}); nothing more was written")
 
 
 def _say(line: str) -> None:
@@ -290,5 +305,11 @@ class _Writer:
 
 
 def _put(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _give_up_output()
+        raise PipeSDError(f"cannot write the output ({error.strerror or error})") from error

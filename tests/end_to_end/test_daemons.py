@@ -1,6 +1,7 @@
 """Two processes over real sockets: what a user sees when all is well, and when it is not."""
 
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -176,8 +177,18 @@ def test_output_that_cannot_be_written_is_one_sentence(flags):
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr.startswith("pipesd-cloud: cannot write the output (No space left on device)")
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr == "pipesd-cloud: cannot write the output (No space left on device)\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_break_nothing(closed):
+    program = " ".join(shlex.quote(part) for part in command("cloud", "generate", "-p", "x"))
+    done = subprocess.run(
+        f"{program} {closed}", shell=True, capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert bool(done.stdout) == (">&-" not in closed.split() or closed == "2>&-")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
@@ -23,8 +24,9 @@ import click
 import pipesd
 from pipesd import cloud as cloud_face
 from pipesd import edge as edge_face
+from pipesd.actors.compute import ThreadCompute
 from pipesd.config import CloudConfig, EdgeConfig
-from pipesd.errors import PipeSDError, UsageError
+from pipesd.errors import PipeSDError, UsageError, one_line
 from pipesd.flags import settings_of, take
 from pipesd.observe import LogObserver
 from pipesd.summary import Summary
@@ -71,6 +73,8 @@ def _main(commands: click.Group, name: str) -> NoReturn:
         logging.getLogger("pipesd").debug("! fault", exc_info=True)
         _say(f"{name}: a fault of pipesd ({type(error).__name__}: {error}); --log-level debug shows more")
         code = FAILED
+    if code == INTERRUPTED:
+        os._exit(code)  # a thread that waits for a reader of the output would keep the process
     sys.exit(code if isinstance(code, int) else DONE)
 
 
@@ -84,7 +88,7 @@ def _ensure_streams() -> None:
     sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
 
 
 def _give_up_output() -> None:
@@ -93,13 +97,14 @@ def _give_up_output() -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody can be told
+        print(one_line(line), file=sys.stderr, flush=True)
 
 
 def _run(main: Coroutine[Any, Any, T], loop: str) -> T:
     """Run on the chosen event loop; interrupts cancel ``main`` and come out as ``KeyboardInterrupt``."""
     factory = importlib.import_module("uvloop").new_event_loop if loop == "uvloop" else None
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with contextlib.closing(main), asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
 
 
@@ -152,8 +157,8 @@ def edge_commands() -> None:
 @_process_options
 def edge_generate(prompt: str, stop: Sequence[str], as_json: bool, **given: Any) -> None:  # noqa: ANN401
     """Continue a prompt with the target's own text."""
-    config = take(EdgeConfig, given, dict(os.environ))
     observers = _observers(given["log_level"], "pipesd.edge")
+    config = take(EdgeConfig, given, dict(os.environ))
     writer = _Writer(shown=not as_json)
     summary = _run(_edge_answer(config, observers, prompt, stop, writer), given["loop"])
     writer.conclude(summary)
@@ -164,6 +169,7 @@ async def _edge_answer(
 ) -> Summary:
     async with edge_face.connect(config, observers=observers) as connection, connection.session() as session:
         answer = session.generate(prompt, stop=stop)
+        greeting = connection.statistics()
         timing = await writer.write_all(aiter(answer))
         assert answer.result is not None, "an answer without a result"
         crossed = connection.statistics()
@@ -177,8 +183,9 @@ async def _edge_answer(
             acceptance=stats.accepted / judged if judged else None,
             draft_share=stats.accepted / max(1, stats.tokens),
             passes=stats.verdicts,
-            sent_bytes=crossed.sent_bytes,
-            received_bytes=crossed.received_bytes,
+            drafted=stats.drafted,
+            sent_bytes=crossed.sent_bytes - greeting.sent_bytes,
+            received_bytes=crossed.received_bytes - greeting.received_bytes,
             modelled=config.engine == "replay" or config.draft_ms > 0,
         )
 
@@ -197,8 +204,8 @@ def cloud_commands() -> None:
 @_process_options
 def cloud_serve(**given: Any) -> None:  # noqa: ANN401 - one per setting
     """Serve edges until interrupted or terminated."""
-    config = take(CloudConfig, given, dict(os.environ))
     observers = _observers(given["log_level"], "pipesd.cloud")
+    config = take(CloudConfig, given, dict(os.environ))
     if _run(_serve(config, observers), given["loop"]) == signal.SIGINT:
         raise KeyboardInterrupt
 
@@ -240,8 +247,8 @@ def _signals(stop: Callable[[signal.Signals], None]) -> Any:  # noqa: ANN401
 @_process_options
 def cloud_generate(prompt: str, stop: Sequence[str], as_json: bool, **given: Any) -> None:  # noqa: ANN401
     """Continue a prompt with the target alone: the reference for every other way."""
-    config = take(CloudConfig, given, dict(os.environ))
     _observers(given["log_level"], "pipesd.cloud")
+    config = take(CloudConfig, given, dict(os.environ))
     writer = _Writer(shown=not as_json)
     summary = _run(_cloud_answer(config, prompt, stop, writer), given["loop"])
     writer.conclude(summary)
@@ -280,6 +287,7 @@ class _Writer:
 
     def __init__(self, *, shown: bool) -> None:
         self._shown = shown
+        self._output = ThreadCompute("pipesd-output")
         self._text: list[str] = []
         self._tokens: list[int] = []
 
@@ -289,8 +297,8 @@ class _Writer:
             timing.note()
             self._text.append(piece.text)
             self._tokens += piece.tokens
-            if self._shown:
-                _put(piece.text)
+            if self._shown and piece.text:
+                await self._output.run(partial(_put, piece.text), 0)
         return timing
 
     def conclude(self, summary: Summary) -> None:

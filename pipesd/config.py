@@ -21,6 +21,7 @@ from pipesd.errors import ConfigError, UsageError
 from pipesd.values import Sampling
 
 SECTIONS = ("edge", "cloud")
+_PORT_DIGITS_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +229,9 @@ def host_port(text: str, *, name: str = "address", lowest_port: int = 0) -> tupl
         is_host = _is_ipv6(host)
     else:
         is_host = bool(host) and not any(letter.isspace() or letter in "[]:/@" for letter in host)
-    if not (colon and is_host and port.isascii() and port.isdigit()):
+    if not (colon and is_host and port.isascii() and port.isdigit() and len(port) <= _PORT_DIGITS_MAX):
         raise ConfigError(f"{name}: must be HOST:PORT, such as 127.0.0.1:7433 or [::1]:7433, not {text!r}")
-    if not lowest_port <= int(port[:6]) <= 65_535:
+    if not lowest_port <= int(port) <= 65_535:
         raise ConfigError(f"{name}: the port must be between {lowest_port} and 65535, not {port}")
     return host, int(port)
 
@@ -306,7 +307,7 @@ def _config_file(file: Path | None, environ: Mapping[str, str]) -> tuple[Path | 
 
 def _read_toml(path: Path, origin: str) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{origin}: cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
@@ -318,6 +319,8 @@ def _read_toml(path: Path, origin: str) -> dict[str, Any]:
         end = f"at line {text.count(chr(10)) + 1}, the end of the file"
         reason = str(error).replace("at end of document", end)
         raise ConfigError(f"{origin}: {path} is not valid TOML: {reason}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{origin}: {path} holds what no setting can be: {error}") from None
 
 
 def _sections_advice(name: str) -> str:
@@ -355,7 +358,7 @@ def _checked(name: str, value: object, hint: Any) -> Any:  # noqa: ANN401
 def _converted(name: str, value: object, hint: Any, *, strict: bool) -> Any:  # noqa: ANN401
     try:
         return msgspec.convert(value, hint, strict=strict)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeError):
         raise ConfigError(f"{name}: must be {_described(hint)}, not {value!r}") from None
 
 

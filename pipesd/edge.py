@@ -3,10 +3,12 @@
 Runs inside the caller's event loop; several connections may exist in one process. Nothing here is global.
 """
 
+import operator
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
+from typing import SupportsIndex
 
 from pipesd.actors.compute import Compute, ModelledCompute, Pace, ThreadCompute, run_once
 from pipesd.actors.connection import LinkStatistics
@@ -16,6 +18,7 @@ from pipesd.actors.runtime import Hooks
 from pipesd.config import EdgeConfig, host_port
 from pipesd.engines.base import DraftEngine
 from pipesd.engines.choose import open_draft
+from pipesd.errors import UsageError
 from pipesd.observe import Observer
 from pipesd.planner.trigger import Thresholds
 from pipesd.session.commands import GenerationStats
@@ -52,15 +55,21 @@ class Generation:
     Leaving the iteration early ends the answer; the session stays. ``result`` is there once it is complete.
     """
 
-    def __init__(self, session: "Session", prompt: Sequence[int], base: int, options: _Options) -> None:
+    def __init__(
+        self, session: "Session", prompt: str | Sequence[int], base: int | None, options: _Options
+    ) -> None:
         self._session = session
-        self._prompt = tuple(prompt)
+        self._prompt = prompt
         self._base = base
         self._options = options
+        self._begun = False
         self.result: Result | None = None
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         """Read on. Raises ``LinkError``, ``PeerError`` or ``RefusedError`` if the answer fails."""
+        if self._begun:
+            raise UsageError("this answer was read before; call generate again")
+        self._begun = True
         session = self._session
         text = session._text_stream(self._options.stop)
         stream = session._start(self._prompt, self._base, self._options)
@@ -109,24 +118,24 @@ class Session:
         configuration. Raises ``UsageError`` for an impossible wish, here or when the reading starts.
         """
         config = self._edge.config
-        start = self._length if base is None else base
-        tokens = self._edge.encode(prompt, first=start == 0) if isinstance(prompt, str) else prompt
         options = _Options(
-            sampling=sampling or config.sampling,
-            seed=config.seed if seed is None else seed,
-            tokens_max=config.tokens_max if tokens_max is None else tokens_max,
+            sampling=config.sampling if sampling is None else _plain(sampling),
+            seed=config.seed if seed is None else _whole("seed", seed),
+            tokens_max=config.tokens_max if tokens_max is None else _whole("tokens_max", tokens_max),
             stop=stop,
         )
-        return Generation(self, tokens, start, options)
+        return Generation(self, prompt, None if base is None else _whole("base", base), options)
 
     def _text_stream(self, stop: Sequence[str]) -> TextStream:
         pieces = self._edge._engine.tokenizer.vocabulary.pieces
         return TextStream(pieces, stop=stop, silent_ids=frozenset(self._edge.welcome.end_ids))
 
-    def _start(self, prompt: tuple[int, ...], base: int, options: _Options) -> TokenStream:
-        wish = PromptGiven(self._number, base, prompt, options.sampling, options.seed, options.tokens_max)
+    def _start(self, prompt: str | Sequence[int], base: int | None, options: _Options) -> TokenStream:
+        start = self._length if base is None else base
+        tokens = self._edge._tokens(prompt, first=start == 0)
+        wish = PromptGiven(self._number, start, tokens, options.sampling, options.seed, options.tokens_max)
         stream = self._edge._runtime.start(wish)
-        self._length = base + len(prompt)
+        self._length = start + len(tokens)
         return stream
 
     def _cancel(self, stream: TokenStream) -> None:
@@ -153,6 +162,13 @@ class Edge:
         """Token ids of a prompt as the target wants them; ``first`` if nothing stands before it."""
         begin = list(self.welcome.begin_ids) if first else []
         return begin + self._engine.tokenizer.encode(text)
+
+    def _tokens(self, prompt: str | Sequence[int], *, first: bool) -> tuple[int, ...]:
+        if isinstance(prompt, str):
+            return tuple(self.encode(prompt, first=first))
+        if isinstance(prompt, bytes):
+            raise UsageError("prompt: must be text or token ids, not bytes; decode it first")
+        return tuple(_whole("prompt", token) for token in prompt)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
@@ -181,6 +197,26 @@ class Edge:
     def statistics(self) -> LinkStatistics:
         """What crossed the link so far."""
         return self._runtime.statistics()
+
+
+def _whole(name: str, value: SupportsIndex) -> int:
+    """A plain int of any whole number, such as numpy's."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name}: must be made of whole numbers, not {value!r}") from None
+
+
+def _plain(sampling: Sampling) -> Sampling:
+    try:
+        return Sampling(
+            float(sampling.temperature),
+            operator.index(sampling.top_k),
+            float(sampling.top_p),
+            float(sampling.min_p),
+        )
+    except (AttributeError, TypeError):
+        raise UsageError(f"sampling: must be a pipesd.Sampling of numbers, not {sampling!r}") from None
 
 
 @asynccontextmanager

@@ -21,14 +21,17 @@ class Summary:
     draft_share: float | None = None
     """Share of the tokens that the drafter had guessed right, 0..1."""
 
+    drafted: int | None = None
+    """Drafts made, those that were never judged included."""
+
     passes: int
     """Passes of the target that gave text."""
 
     sent_bytes: int | None = None
-    """Edge to cloud, greeting included."""
+    """Edge to cloud, greeting not included."""
 
     received_bytes: int | None = None
-    """Cloud to edge, greeting included."""
+    """Cloud to edge, greeting not included."""
 
     modelled: bool = False
     """Whether the machines' pace is modelled or the models replayed."""

@@ -31,7 +31,7 @@ class TextStream:
     def __init__(
         self, pieces: Sequence[bytes], *, stop: Sequence[str] = (), silent_ids: Container[int] = ()
     ) -> None:
-        if isinstance(stop, str) or "" in stop:
+        if isinstance(stop, str) or "" in stop or any(type(each) is not str for each in stop):
             raise UsageError("stop: must be a list of texts, none of them empty")
         self._pieces = pieces
         self._stop = tuple(stop)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import numpy as np
 import pytest
 
 from pipesd import cloud, edge
@@ -197,6 +198,13 @@ def test_the_result_counts_what_the_answer_took():
         ({"prompt": [70_000]}, "token 70000"),
         ({"prompt": [-1]}, "token -1"),
         ({"prompt": "x", "seed": -1}, "seed"),
+        ({"prompt": [1.5]}, "prompt"),
+        ({"prompt": b"ab"}, "not bytes"),
+        ({"prompt": "x", "tokens_max": 2.5}, "tokens_max"),
+        ({"prompt": "x", "seed": "1"}, "seed"),
+        ({"prompt": "x", "base": "0"}, "base"),
+        ({"prompt": "x", "sampling": 0.7}, "sampling"),
+        ({"prompt": "x", "stop": [b"x"]}, "stop"),
     ],
 )
 def test_an_impossible_wish_is_the_callers_error_and_costs_nothing(wish, words):
@@ -205,6 +213,52 @@ def test_an_impossible_wish_is_the_callers_error_and_costs_nothing(wish, words):
             with pytest.raises(UsageError, match=words):
                 await text_of(aiter(session.generate(**wish)))
             assert await text_of(aiter(session.generate("Hello"))) == as_text(the_target_says("Hello"))
+
+    run_virtually(main())
+
+
+def test_numbers_of_numpy_are_numbers():
+    async def main() -> None:
+        async with both() as connection:
+            prompt = np.frombuffer(b"Hello", dtype=np.uint8)
+            sampling = Sampling(np.float32(0), np.int64(0))  # type: ignore[arg-type]
+            answer = connection.generate(
+                prompt,  # type: ignore[arg-type]
+                sampling=sampling,
+                seed=np.int64(0),  # type: ignore[arg-type]
+                tokens_max=np.int16(40),  # type: ignore[arg-type]
+            )
+            assert await text_of(answer) == as_text(the_target_says("Hello"))
+
+    run_virtually(main())
+
+
+def test_answers_of_one_session_are_read_one_after_the_other():
+    async def main() -> None:
+        async with both() as connection, connection.session() as session:
+            first, second = session.generate("One", tokens_max=5), session.generate(" two", tokens_max=5)
+            said = [token async for piece in first for token in piece.tokens]
+            with pytest.raises(UsageError, match="read before"):
+                await anext(aiter(first))
+            await text_of(aiter(second))
+            assert session.length == len("One two") + len(said) + 5
+
+            third, fourth = aiter(session.generate("a")), aiter(session.generate("b"))
+            await anext(third)
+            await anext(fourth)
+            with pytest.raises(UsageError, match="newer prompt"):
+                await text_of(third)
+
+    run_virtually(main())
+
+
+def test_a_closed_session_on_a_living_connection_says_so():
+    async def main() -> None:
+        async with both() as connection:
+            async with connection.session() as session:
+                pass
+            with pytest.raises(UsageError, match="session is closed"):
+                await text_of(aiter(session.generate("Hello")))
 
     run_virtually(main())
 

@@ -65,6 +65,7 @@ def test_the_figures_hold_every_field_and_what_follows_from_them():
         "first_token_ms": 120.4,
         "acceptance": 0.8125,
         "draft_share": 0.7,
+        "drafted": None,
         "passes": 13,
         "sent_bytes": 700,
         "received_bytes": 1_001,

@@ -183,7 +183,10 @@ class EdgeRuntime:
         self._require_link()
         self._funnel.step(wish)
         session = wish.session
-        self._end_stream(session, commands.Failure("link", "a newer prompt took the session over"))
+        self._end_stream(
+            session,
+            commands.Failure("usage", "a newer prompt took the session over; read one answer at a time"),
+        )
         stream = self._streams[session] = TokenStream()
         stream.on_pause = lambda paused: self._pause(session, stream, paused=paused)
         return stream

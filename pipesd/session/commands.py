@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipesd.errors import LinkError, PeerError, PipeSDError, RefusedError
+from pipesd.errors import LinkError, PeerError, PipeSDError, RefusedError, UsageError
 from pipesd.values import Finish, Sampling, Slice
 from pipesd.wire.faults import is_retryable
 from pipesd.wire.frames import CloudFrame, EdgeFrame, Welcome
@@ -13,7 +13,7 @@ class Failure:
     """Why something ended badly, as data; the shell turns it into an exception."""
 
     code: str
-    """A key of ``wire.faults.FAULTS``, or ``link``, ``peer``, ``vocabulary``."""
+    """A key of ``wire.faults.FAULTS``, or ``link``, ``peer``, ``usage``, ``vocabulary``."""
 
     message: str
 
@@ -21,6 +21,8 @@ class Failure:
         """The exception that says so."""
         if self.code in {"link", "silent"}:
             return LinkError(self.message)
+        if self.code == "usage":
+            return UsageError(self.message)
         if self.code == "peer":
             return PeerError("protocol", self.message)
         return RefusedError(self.code, self.message, retryable=is_retryable(self.code))

@@ -145,8 +145,10 @@ class EdgeSide:
         return session.open()
 
     def _prompt(self, session: EdgeSession | None, wish: events.PromptGiven) -> Iterator[EdgeCommand]:
+        if session is None and self._phase is EdgePhase.READY:
+            raise UsageError("the session is closed; open a new one")
         if session is None:
-            raise LinkError("the session is over; connect again and open a new one")
+            raise LinkError("the connection is over; connect again and open a new session")
         session.check(wish)
         return session.prompt(wish)
 

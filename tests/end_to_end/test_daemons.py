@@ -1,11 +1,13 @@
 """Two processes over real sockets: what a user sees when all is well, and when it is not."""
 
 import json
+import os
 import shlex
 import signal
 import socket
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,35 @@ def test_interrupts_end_both_sides_with_130(loop):
         assert (code, errors.strip()) == (130, "pipesd-edge: interrupted")
         interrupt(cloud)
         assert cloud.wait(10) == 130
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_output_that_nobody_takes_stops_neither_the_heartbeat_nor_an_interrupt(loop):
+    """A pipe that is full already: the first word blocks."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 65_536)
+    os.set_blocking(writer, True)
+    brief = ("--ping-after-s", "0.2", "--silent-after-s", "0.6")
+    with serving(*brief) as (_, address):
+        edge = subprocess.Popen(
+            command("edge", "generate", "--cloud", address, *LONG, "--loop", loop, *brief),
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        with edge:
+            with pytest.raises(subprocess.TimeoutExpired):
+                edge.wait(2.5)
+            interrupt(edge)
+            assert edge.wait(10) == 130
+            assert edge.stderr is not None
+            assert edge.stderr.read().strip() == "pipesd-edge: interrupted"
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_reader_that_goes_away_is_no_traceback(scripted):

@@ -100,8 +100,9 @@ def test_every_number_of_the_cloud_is_bounded(name: str) -> None:
 
 
 def test_bounds_themselves_are_allowed() -> None:
-    EdgeConfig(upper_tokens=1, lower_tokens=1, window_tokens=1, agreement=0, r1=0, r2=1, draft_ms=0)
-    CloudConfig(listen="[::]:0", seed=2**63 - 1, tokens_max=1)
+    edge = EdgeConfig(upper_tokens=1, lower_tokens=1, window_tokens=1, agreement=0, r1=0, r2=1, draft_ms=0)
+    assert (edge.window_tokens, edge.r2) == (1, 1.0)
+    assert CloudConfig(listen="[::]:0", seed=2**63 - 1, tokens_max=1).seed == 2**63 - 1
 
 
 # Addresses

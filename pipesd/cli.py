@@ -193,6 +193,27 @@ async def _edge_answer(
 # -- pipesd-cloud -------------------------------------------------------------------------------------------
 
 
+_OF_AN_ANSWER = frozenset({"temperature", "top_k", "top_p", "min_p", "seed", "tokens_max"})
+"""Settings that mean something to ``generate`` only: to a server, each edge says its own."""
+
+_OF_A_SERVER = frozenset(
+    {
+        "listen",
+        "window_tokens",
+        "pass_tokens",
+        "sessions_max",
+        "edge_sessions_max",
+        "connections_max",
+        "handshake_timeout_s",
+        "ping_after_s",
+        "silent_after_s",
+        "send_stall_s",
+        "stop_timeout_s",
+    }
+)
+"""Settings that mean something to ``serve`` only."""
+
+
 @click.group()
 @click.version_option(pipesd.__version__, prog_name="pipesd-cloud")
 def cloud_commands() -> None:
@@ -200,7 +221,7 @@ def cloud_commands() -> None:
 
 
 @cloud_commands.command("serve")
-@settings_of(CloudConfig)
+@settings_of(CloudConfig, but=_OF_AN_ANSWER)
 @_process_options
 def cloud_serve(**given: Any) -> None:  # noqa: ANN401 - one per setting
     """Serve edges until interrupted or terminated."""
@@ -243,7 +264,7 @@ def _signals(stop: Callable[[signal.Signals], None]) -> Any:  # noqa: ANN401
 
 @cloud_commands.command("generate")
 @_answer_options
-@settings_of(CloudConfig)
+@settings_of(CloudConfig, but=_OF_A_SERVER)
 @_process_options
 def cloud_generate(prompt: str, stop: Sequence[str], as_json: bool, **given: Any) -> None:  # noqa: ANN401
     """Continue a prompt with the target alone: the reference for every other way."""

@@ -3,7 +3,7 @@
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -15,11 +15,14 @@ from pipesd.config import CommonConfig, Config, load
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def settings_of(kind: type[CommonConfig]) -> Callable[[Command], Command]:
-    """Decorate a command with ``--config`` and a flag for every setting; see ``take``."""
+def settings_of(kind: type[CommonConfig], *, but: Container[str] = ()) -> Callable[[Command], Command]:
+    """Decorate a command with ``--config`` and a flag for every setting; see ``take``.
+
+    ``but`` names the settings that mean nothing to the command.
+    """
 
     def decorate(command: Command) -> Command:
-        for option in reversed([_config_option(), *_options(kind)]):
+        for option in reversed([_config_option(), *_options(kind, but)]):
             option(command)
         return command
 
@@ -28,7 +31,7 @@ def settings_of(kind: type[CommonConfig]) -> Callable[[Command], Command]:
 
 def take(kind: type[Config], given: dict[str, Any], environ: dict[str, str]) -> Config:
     """The configuration from the options that ``settings_of`` added, the environment, and the file."""
-    flags = {field.name: given[field.name] for field in fields(kind)}
+    flags = {field.name: given.get(field.name) for field in fields(kind)}
     flags["traces"] = flags["traces"] or None
     return load(kind, file=given["config"], environ=environ, flags=flags)
 
@@ -41,10 +44,10 @@ def _config_option() -> Callable[[Command], Command]:
     )
 
 
-def _options(kind: type[CommonConfig]) -> Iterator[Callable[[Any], Any]]:
+def _options(kind: type[CommonConfig], but: Container[str]) -> Iterator[Callable[[Any], Any]]:
     hints = get_type_hints(kind, include_extras=True)
     docs = field_docs(kind)
-    for field in fields(kind):
+    for field in (each for each in fields(kind) if each.name not in but):
         default = "" if field.default == () else f" [default: {field.default}]"
         yield _option(field.name, hints[field.name], docs[field.name] + default)
 

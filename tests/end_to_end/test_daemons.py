@@ -308,6 +308,12 @@ def test_a_stranger_instead_of_a_cloud_is_one_sentence(answer, closes, words):
     expect_failure(done, 1, *words)
 
 
+@pytest.mark.parametrize(("name", "flag"), [("serve", "--seed"), ("generate", "--listen")])
+def test_a_command_takes_no_flag_that_would_do_nothing(name, flag):
+    prompt = ("-p", "x") if name == "generate" else ()
+    expect_failure(run("cloud", name, *prompt, flag, "1"), 2, "No such option", flag)
+
+
 def test_help_names_every_command():
     for side, commands in (("edge", ["generate"]), ("cloud", ["serve", "generate"])):
         done = run(side, "--help")

@@ -12,7 +12,7 @@ from pipesd.actors.connection import Connection, ConnectionLimits, LinkStatistic
 from pipesd.actors.drafter import Drafter
 from pipesd.actors.link import Link
 from pipesd.actors.receiver import Reports
-from pipesd.actors.runtime import Crew, Funnel, Hooks, crew
+from pipesd.actors.runtime import Crew, Funnel, Hooks, crew, in_good_order
 from pipesd.engines.base import DraftEngine
 from pipesd.errors import LinkError
 from pipesd.session import commands, events
@@ -131,12 +131,8 @@ class EdgeRuntime:
             self._hire(hands)
             self._funnel.step(events.LinkOpened())
             try:
-                yield
-            except Exception:  # not a cancellation, which waits for nothing
-                await self._stop()
-                raise
-            else:
-                await self._stop()
+                async with in_good_order(self._stop):
+                    yield
             finally:
                 self._connection.abort()
                 self._funnel.close()

@@ -9,7 +9,7 @@ from pipesd.actors.compute import Compute
 from pipesd.actors.connection import Connection, ConnectionLimits
 from pipesd.actors.link import Link
 from pipesd.actors.receiver import Reports
-from pipesd.actors.runtime import Crew, Funnel, Hooks, crew
+from pipesd.actors.runtime import Crew, Funnel, Hooks, crew, in_good_order
 from pipesd.actors.verifier import Verifier
 from pipesd.engines.base import TargetEngine
 from pipesd.session import commands, events
@@ -64,12 +64,8 @@ class Gateway:
             hands.hire("pipesd cloud funnel", self._funnel.run())
             hands.hire("pipesd cloud verifier", self._verifier.run())
             try:
-                yield
-            except Exception:  # not a cancellation, which waits for nothing
-                await self._stop()
-                raise
-            else:
-                await self._stop()
+                async with in_good_order(self._stop):
+                    yield
             finally:
                 self._hands = None
                 for peer in self._peers.values():

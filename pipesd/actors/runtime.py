@@ -6,7 +6,7 @@ One funnel per side: whatever happens is handled here, one event at a time, and 
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -184,6 +184,18 @@ async def crew() -> AsyncIterator[Crew]:
         raise _only(failures) from failure
     if failure is not None:
         raise failure
+
+
+@asynccontextmanager
+async def in_good_order(stop: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Await ``stop`` after the block, also if it fails; a cancellation waits for nothing."""
+    try:
+        yield
+    except Exception:
+        await stop()
+        raise
+    else:
+        await stop()
 
 
 def _only(failure: BaseException) -> BaseException:

@@ -29,9 +29,6 @@ class _Generation:
 class _Flight:
     """The session's share of the pass that is running."""
 
-    base: int
-    """Tokens that were in the cache before it."""
-
     end: int
     """Tokens that will be in the cache after it, drafts included."""
 
@@ -217,7 +214,7 @@ class CloudSession:
         drafts = () if last.prompt else self._judgeable(room_tokens - (last.end - self._cached), generation)
         self.was_evaluated = True
         picks = len(drafts) + 1 if last.end == len(self._text) else 0
-        self._flight = _Flight(self._cached, last.end + len(drafts), len(drafts), picks, now)
+        self._flight = _Flight(last.end + len(drafts), len(drafts), picks, now)
         text = [self._slice(piece, (), 0, generation) for piece in pieces[:-1]]
         return (*text, self._slice(last, drafts, picks, generation))
 

@@ -178,4 +178,5 @@ def _welcome(config: CloudConfig, engine: TargetEngine) -> Welcome:
         chunk_tokens=identity.chunk_tokens,
         sessions_max=min(config.edge_sessions_max, config.sessions_max),
         greedy_only=identity.greedy_only,
+        control_ids=identity.control_ids,
     )

@@ -66,6 +66,15 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Tokens that an engine evaluates in one go."""
+
+    tokens: tuple[int, ...]
+    prompt: bool
+    """Whether this is a prompt chunk, not output tokens and drafts; exact engines keep the two apart."""
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
     """One session's share of a pass of the target model.
 

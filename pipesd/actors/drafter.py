@@ -70,5 +70,6 @@ class Drafter:
 
     def _guess(self, order: DraftNext) -> Proposal:
         self._engine.truncate(order.session, order.keep)
-        self._engine.extend(order.session, order.feed)
+        for stretch in order.feed:
+            self._engine.extend(order.session, stretch.tokens, prompt=stretch.prompt)
         return self._engine.propose(order.session, order.sampling, order.seed)

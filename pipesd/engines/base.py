@@ -23,6 +23,9 @@ class TargetIdentity:
     chunk_tokens: int
     begin_ids: tuple[int, ...]
     end_ids: tuple[int, ...]
+    control_ids: tuple[int, ...] = ()
+    """Tokens that steer the model and are never shown; the end ids need not be among them."""
+
     template: str = ""
     greedy_only: bool = False
     """Whether sampling with temperature is refused."""
@@ -35,8 +38,11 @@ class Tokenizer(Protocol):
     def vocabulary(self) -> Vocabulary:
         """The bytes of every token."""
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of ``text``, without begin-of-text ids. Raises ``UsageError`` if it cannot be encoded."""
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of ``text``, without begin-of-text ids. Raises ``UsageError`` if it cannot be encoded.
+
+        Only with ``special`` a control token's text, such as ``<|im_end|>``, becomes that token.
+        """
 
 
 class DraftEngine(Protocol):
@@ -53,8 +59,8 @@ class DraftEngine(Protocol):
     def truncate(self, sequence: int, length: int) -> None:
         """Forget all but the first ``length`` tokens; nothing happens if there are no more."""
 
-    def extend(self, sequence: int, tokens: Sequence[int]) -> None:
-        """Append ``tokens``. May raise ``InterruptedStepError``."""
+    def extend(self, sequence: int, tokens: Sequence[int], *, prompt: bool = False) -> None:
+        """Append ``tokens``; ``prompt`` as in ``Stretch``. May raise ``InterruptedStepError``."""
 
     def propose(self, sequence: int, sampling: Sampling, seed: int) -> Proposal:
         """The next token as the model would pick it with the shared noise; does not advance.

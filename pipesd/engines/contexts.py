@@ -94,8 +94,8 @@ class ContextDraft(Generic[Mark]):
         """Forget all but the first ``length`` tokens; nothing happens if there are no more."""
         self._contexts.truncate(sequence, length)
 
-    def extend(self, sequence: int, tokens: Sequence[int]) -> None:
-        """Append ``tokens``. Raises ``EngineError`` if the context has no room for them."""
+    def extend(self, sequence: int, tokens: Sequence[int], *, prompt: bool = False) -> None:
+        """Append ``tokens``, prompt or not. Raises ``EngineError`` if the context has no room for them."""
         self._contexts.extend(sequence, tokens)
 
     def release(self, sequence: int) -> None:

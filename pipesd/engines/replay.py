@@ -130,8 +130,8 @@ class ReplayTokenizer:
         """The pieces that occur in the traces; the other ids are empty."""
         return self._vocabulary
 
-    def encode(self, text: str) -> list[int]:
-        """The tokens of the prompt with this id or this text. Raises ``UsageError`` if there is none."""
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """The tokens of the prompt with this id or this text; none is ``special``. Raises ``UsageError``."""
         tokens = self._prompts.get(text) or self._prompts.get(text.strip())
         if tokens is None:
             raise UsageError(

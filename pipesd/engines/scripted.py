@@ -127,8 +127,8 @@ class ScriptedTokenizer:
         """Ids 0 … 255 are bytes, then come words with a leading space, and last the end id."""
         return self._vocabulary
 
-    def encode(self, text: str) -> list[int]:
-        """The UTF-8 bytes of ``text``. Raises ``UsageError`` if it has none."""
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """The UTF-8 bytes of ``text``; none is ``special``. Raises ``UsageError`` if it has none."""
         try:
             return list(text.encode())
         except UnicodeEncodeError as error:

@@ -11,7 +11,7 @@ from pipesd.errors import PeerError
 from pipesd.session.ledger import common_prefix
 from pipesd.session.phases import TextPhase
 from pipesd.session.rules import ASKS_MAX
-from pipesd.session.transcript import Piece, Transcript
+from pipesd.transcript import Span, Transcript
 from pipesd.values import Finish, Sampling, Slice
 from pipesd.wire.frames import Cancel, Draft, Prompt, Verdict, Welcome
 
@@ -206,30 +206,39 @@ class CloudSession:
         generation = self._generation
         assert generation is not None, "a pass for a session without a generation"
         assert self.is_due, "a pass for a session that owes nothing"
-        pieces = self._text.pieces_from(self._cached)
-        assert pieces, "a verdict is owed, but there is nothing to evaluate"
-        last = pieces[-1]
+        spans = self._spans()
+        assert spans, "a verdict is owed, but there is nothing to evaluate"
+        last = spans[-1]
         if last.prompt and not chunk_allowed:
             return ()
         drafts = () if last.prompt else self._judgeable(room_tokens - (last.end - self._cached), generation)
         self.was_evaluated = True
         picks = len(drafts) + 1 if last.end == len(self._text) else 0
         self._flight = _Flight(last.end + len(drafts), len(drafts), picks, now)
-        text = [self._slice(piece, (), 0, generation) for piece in pieces[:-1]]
+        text = [self._slice(span, (), 0, generation) for span in spans[:-1]]
         return (*text, self._slice(last, drafts, picks, generation))
 
     def _judgeable(self, room_tokens: int, generation: _Generation) -> tuple[int, ...]:
         limit = min(generation.limit, self._grant.context_tokens) - len(self._text)
         return tuple(self._drafts[: max(0, min(room_tokens, limit))])
 
-    def _slice(self, piece: Piece, drafts: tuple[int, ...], picks: int, generation: _Generation) -> Slice:
-        tokens = (*self._text.tokens[piece.start : piece.end], *drafts)
+    def _spans(self) -> list[Span]:
+        """What is not in the cache yet, up to and including one prompt chunk."""
+        spans: list[Span] = []
+        for span in self._text.spans_from(self._cached):
+            spans.append(span)
+            if span.prompt:
+                break
+        return spans
+
+    def _slice(self, span: Span, drafts: tuple[int, ...], picks: int, generation: _Generation) -> Slice:
+        tokens = (*self._text.tokens[span.start : span.end], *drafts)
         return Slice(
             sequence=self.sequence,
-            base=piece.start,
+            base=span.start,
             tokens=tokens,
             picks=picks,
-            prompt=piece.prompt,
+            prompt=span.prompt,
             sampling=generation.sampling,
             seed=generation.seed,
         )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipesd.errors import LinkError, PeerError, PipeSDError, RefusedError, UsageError
-from pipesd.values import Finish, Sampling, Slice
+from pipesd.values import Finish, Sampling, Slice, Stretch
 from pipesd.wire.faults import is_retryable
 from pipesd.wire.frames import CloudFrame, EdgeFrame, Welcome
 
@@ -62,7 +62,7 @@ class DraftNext:
     step: int
     session: int
     keep: int
-    feed: tuple[int, ...]
+    feed: tuple[Stretch, ...]
     sampling: Sampling
     seed: int
 

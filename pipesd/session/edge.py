@@ -22,7 +22,7 @@ from pipesd.session.events import PromptGiven
 from pipesd.session.ledger import Ledger, common_prefix
 from pipesd.session.phases import TextPhase
 from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, EdgeRules
-from pipesd.values import Finish, Sampling
+from pipesd.values import Finish, Sampling, Stretch
 from pipesd.wire.frames import (
     PROMPT_TOKENS_MAX,
     Cancel,
@@ -65,7 +65,7 @@ class EdgeSession:
         self._draft_vocabulary_size = draft_vocabulary_size
         self._window = min(rules.window_tokens, grant.window_tokens)
         self._end_ids = frozenset(grant.end_ids)
-        self._ledger = Ledger()
+        self._ledger = Ledger(grant.chunk_tokens)
         self._trigger = Trigger(rules.thresholds)
         self._generation: _Generation | None = None
         self._step: _Step | None = None
@@ -153,8 +153,7 @@ class EdgeSession:
     def prompt(self, wish: PromptGiven) -> Iterator[EdgeCommand]:
         """Start a generation; one that runs is given up. The wish must have passed ``check``."""
         books = self._ledger
-        books.prompt(wish.base, wish.tokens)
-        self._cached = min(self._cached, wish.base)
+        self._cached = min(self._cached, books.prompt(wish.base, wish.tokens))
         self._trigger.reset()
         self._blocked = self._paused = False
         limit = min(books.confirmed + wish.tokens_max, self._grant.context_tokens)
@@ -211,12 +210,13 @@ class EdgeSession:
         self.was_drafted = True
         keep, self._cached = self._cached, books.end
         self._step = _Step(books.epoch, books.end, keep)
-        feed = tuple(self._known_to_draft(token) for token in books.tokens_from(keep))
+        feed = tuple(self._known_to_draft(stretch) for stretch in books.stretches_from(keep))
         return DraftNext(number, self._number, keep, feed, generation.sampling, generation.seed)
 
-    def _known_to_draft(self, token: int) -> int:
+    def _known_to_draft(self, stretch: Stretch) -> Stretch:
         """A target's token beyond the draft's vocabulary stays in the context as token 0."""
-        return token if token < self._draft_vocabulary_size else 0
+        size = self._draft_vocabulary_size
+        return Stretch(tuple(token if token < size else 0 for token in stretch.tokens), stretch.prompt)
 
     def finish_step(self, token: int, confidence: float) -> Iterator[EdgeCommand]:
         """The step gave a guess; it counts if the text has not moved on meanwhile."""

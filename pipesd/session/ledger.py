@@ -5,18 +5,26 @@ nowhere else.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from pipesd.transcript import Transcript
+from pipesd.values import Stretch
 
 
 class Ledger:
     """One growing text as the edge knows it. ``validate`` states the invariants."""
 
-    def __init__(self) -> None:
-        self.text: list[int] = []
+    def __init__(self, chunk_tokens: int) -> None:
+        self._text = Transcript(chunk_tokens)
         self.suffix: list[int] = []
         self.sent_tokens = 0
         self.epoch = 0
         self._asks: deque[int] = deque()
+
+    @property
+    def text(self) -> list[int]:
+        """All confirmed tokens; to be read only."""
+        return self._text.tokens
 
     @property
     def confirmed(self) -> int:
@@ -38,19 +46,24 @@ class Ledger:
         """Whether the cloud owes a verdict."""
         return bool(self._asks)
 
-    def tokens_from(self, position: int) -> tuple[int, ...]:
-        """Text and suffix from ``position`` on."""
-        if position >= self.confirmed:
-            return tuple(self.suffix[position - self.confirmed :])
-        return (*self.text[position:], *self.suffix)
+    def stretches_from(self, position: int) -> Iterator[Stretch]:
+        """Text and suffix from ``position`` on, as they are to be evaluated."""
+        for span in self._text.spans_from(position):
+            yield Stretch(tuple(self.text[span.start : span.end]), span.prompt)
+        if drafts := tuple(self.suffix[max(0, position - self.confirmed) :]):
+            yield Stretch(drafts, prompt=False)
 
-    def prompt(self, base: int, tokens: tuple[int, ...]) -> None:
-        """Cut the text to ``base``, append a prompt, and ask for the first token behind it."""
+    def prompt(self, base: int, tokens: tuple[int, ...]) -> int:
+        """Cut the text to ``base``, append a prompt, and ask for the first token behind it.
+
+        Returns up to which position an evaluation of the old text still holds.
+        """
         assert base <= self.confirmed, "a prompt beyond the text"
         self._discard()
-        del self.text[base:]
-        self.text += tokens
+        still_valid = self._text.cut(base)
+        self._text.append(tokens, prompt=True)
         self.ask(self.confirmed + 1)
+        return still_valid
 
     def cancel(self) -> None:
         """Give up what is unverified and asked for."""
@@ -81,7 +94,7 @@ class Ledger:
         news = [*self.suffix[:accepted], *tokens]
         agreed = common_prefix(self.suffix, news)
         first_wrong = self.confirmed + agreed if agreed < min(len(self.suffix), len(news)) else None
-        self.text += news
+        self._text.append(news, prompt=False)
         if first_wrong is not None:
             self._discard()
             return first_wrong

@@ -12,7 +12,7 @@ import msgspec
 
 from pipesd.values import Finish, Position, Sampling, Seed, TokenId
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 PROMPT_TOKENS_MAX = 200_000
 """Most tokens of one prompt; at 5 bytes each they still fit a frame."""
@@ -80,6 +80,8 @@ class Welcome(Frame, frozen=True, tag=4):
     """Most sessions open at once on this connection."""
 
     greedy_only: bool = False
+    control_ids: tuple[TokenId, ...] = ()
+    """Tokens that steer the model and are never shown as text, the end ids aside."""
 
 
 class Refuse(msgspec.Struct, frozen=True, array_like=True, tag=5):

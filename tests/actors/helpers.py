@@ -265,7 +265,7 @@ async def wait_answering(talker: Talker[CloudFrame]) -> None:
 class BulkyTokenizer:
     vocabulary = Vocabulary([bytes(100)] * 1_000)
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
         return list(text.encode())
 
 

@@ -31,7 +31,7 @@ class ToyTokenizer:
 
     vocabulary = VOCABULARY
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
         return [ord(letter) - 97 for letter in text]
 
 
@@ -85,7 +85,7 @@ class ToyDraft:
     def truncate(self, sequence: int, length: int) -> None:
         del self.caches.setdefault(sequence, [])[length:]
 
-    def extend(self, sequence: int, tokens: Sequence[int]) -> None:
+    def extend(self, sequence: int, tokens: Sequence[int], *, prompt: bool = False) -> None:
         self.caches.setdefault(sequence, []).extend(tokens)
 
     def propose(self, sequence: int, sampling: Sampling, seed: int) -> Proposal:

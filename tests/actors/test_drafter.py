@@ -11,7 +11,7 @@ from pipesd.errors import EngineError
 from pipesd.lab.clock import run_virtually
 from pipesd.session.commands import AbortStep, DraftNext, ReleaseDraft
 from pipesd.session.events import DraftFailed, EdgeEvent, StepAborted, TokenDrafted
-from pipesd.values import Proposal, Sampling
+from pipesd.values import Proposal, Sampling, Stretch
 from tests.actors.helpers import at_work
 from tests.actors.rig import ToyTokenizer
 from tests.session.world import GREEDY
@@ -34,8 +34,8 @@ class NotingDraft:
         self.calls.append(("truncate", sequence, length))
         self.lengths[sequence] = length
 
-    def extend(self, sequence: int, tokens: Sequence[int]) -> None:
-        self.calls.append(("extend", sequence, *tokens))
+    def extend(self, sequence: int, tokens: Sequence[int], *, prompt: bool = False) -> None:
+        self.calls.append(("extend", sequence, prompt, *tokens))
         self.lengths[sequence] += len(tokens)
 
     def propose(self, sequence: int, sampling: Sampling, seed: int) -> Proposal:
@@ -63,8 +63,8 @@ class Bench:
         self.drafter = Drafter(self.engine, ModelledCompute(Pace(STEP_S)), self.inbox, limit=10)
 
 
-def step(number: int, *, session: int = 3, keep: int = 0, feed: tuple[int, ...] = (1, 2)) -> DraftNext:
-    return DraftNext(number, session, keep, feed, GREEDY, 77)
+def step(number: int, *, session: int = 3) -> DraftNext:
+    return DraftNext(number, session, 0, (Stretch((1, 2), prompt=True),), GREEDY, 77)
 
 
 def now() -> float:
@@ -75,10 +75,16 @@ def test_a_step_keeps_feeds_and_guesses():
     async def main() -> None:
         bench = Bench()
         async with at_work(bench.drafter.run()):
-            bench.drafter.tell(step(1, keep=4, feed=(7, 8)))
-            assert await bench.inbox.next() == TokenDrafted(1, 6, 0.5)
+            feed = (Stretch((7, 8), prompt=True), Stretch((9,), prompt=False))
+            bench.drafter.tell(DraftNext(1, 3, 4, feed, GREEDY, 77))
+            assert await bench.inbox.next() == TokenDrafted(1, 7, 0.5)
             assert now() == STEP_S
-        assert bench.engine.calls == [("truncate", 3, 4), ("extend", 3, 7, 8), ("propose", 3, 77)]
+        assert bench.engine.calls == [
+            ("truncate", 3, 4),
+            ("extend", 3, True, 7, 8),
+            ("extend", 3, False, 9),
+            ("propose", 3, 77),
+        ]
 
     run_virtually(main())
 

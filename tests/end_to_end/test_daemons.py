@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipesd.wire.codec import encode
-from pipesd.wire.frames import PROTOCOL_VERSION, Bye, Refuse
+from pipesd.wire.frames import Bye, Refuse
 from tests.end_to_end.processes import (
     command,
     environment,
@@ -319,4 +319,3 @@ def test_help_names_every_command():
         done = run(side, "--help")
         assert done.returncode == 0
         assert all(name in done.stdout for name in commands)
-    assert str(PROTOCOL_VERSION) == "1"

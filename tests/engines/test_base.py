@@ -48,7 +48,7 @@ class NeverReleases(ScriptedDraft):
 
 
 class HasOneSequence(ScriptedDraft):
-    def extend(self, sequence: int, tokens: Sequence[int]) -> None:
+    def extend(self, sequence: int, tokens: Sequence[int], *, prompt: bool = False) -> None:
         super().extend(0, tokens)
 
     def propose(self, sequence: int, sampling: Sampling, seed: int) -> Proposal:
@@ -56,7 +56,7 @@ class HasOneSequence(ScriptedDraft):
 
 
 class HearsTheFirstTokenOnly(ScriptedDraft):
-    def extend(self, sequence: int, tokens: Sequence[int]) -> None:
+    def extend(self, sequence: int, tokens: Sequence[int], *, prompt: bool = False) -> None:
         super().extend(sequence, tokens[:1])
 
 

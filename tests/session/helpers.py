@@ -5,6 +5,7 @@ Tokens are 0..99; 99 ends a text. Unless told otherwise, everything happens at m
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from pipesd.session.edge_side import EdgeSide
 from pipesd.session.ledger import Ledger
 from pipesd.session.phases import CloudPhase, TextPhase
 from pipesd.session.rules import ASKS_MAX, CloudRules, EdgeRules
-from pipesd.values import Finish, Sampling, Slice
+from pipesd.values import Finish, Sampling, Slice, Stretch
 from pipesd.vocabulary import Vocabulary
 from pipesd.wire import frames
 from tests.session.world import WORDS, Turn, World, target_next
@@ -72,8 +73,15 @@ def send(frame: frames.EdgeFrame) -> commands.SendFrame:
     return commands.SendFrame(frame)
 
 
-def step(number: int, keep: int, *feed: int, session: int = 0) -> commands.DraftNext:
-    return commands.DraftNext(number, session, keep, feed, GREEDY, SEED)
+def step(number: int, keep: int, *feed: int | Stretch, session: int = 0) -> commands.DraftNext:
+    """Ids below 10 are a prompt, others output; what is otherwise comes as a ``Stretch``."""
+    stretches: list[Stretch] = []
+    for prompt, items in groupby(feed, key=lambda item: item if isinstance(item, Stretch) else item < 10):
+        if isinstance(prompt, Stretch):
+            stretches.append(prompt)
+        else:
+            stretches.append(Stretch(tuple(item for item in items if isinstance(item, int)), bool(prompt)))
+    return commands.DraftNext(number, session, keep, tuple(stretches), GREEDY, SEED)
 
 
 def emit(*tokens: int, session: int = 0) -> commands.EmitTokens:

@@ -50,7 +50,7 @@ def test_hello_is_welcomed() -> None:
 def test_another_version_is_refused() -> None:
     table = CloudTable(peers=0)
     table.tell(events.PeerConnected(0))
-    refuse, close = table.hears(frames.Hello(2, "newer", 10))
+    refuse, close = table.hears(frames.Hello(frames.PROTOCOL_VERSION + 1, "newer", 10))
     assert isinstance(refuse, SendToPeer)
     assert isinstance(refuse.frame, frames.Refuse)
     assert refuse.frame.code == "version"

@@ -8,6 +8,7 @@ from pipesd.session import events
 from pipesd.session.commands import AbortStep, FailGeneration, FinishGeneration, GenerationStats
 from pipesd.session.phases import EdgePhase, TextPhase
 from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, EdgeRules
+from pipesd.values import Stretch
 from pipesd.vocabulary import Vocabulary
 from pipesd.wire import frames
 from tests.session.helpers import (
@@ -28,6 +29,11 @@ from tests.session.helpers import (
 EVERY_SECOND = EdgeRules(thresholds=Thresholds(0.0, 0.0, upper_tokens=2, lower_tokens=1))
 WAITING = EdgeRules(thresholds=Thresholds(0.0, 0.0, upper_tokens=2, lower_tokens=1), ahead=False)
 TWO_AT_LEAST = Thresholds(0.0, 0.0, upper_tokens=10, lower_tokens=2)
+
+
+def said(*tokens: int) -> Stretch:
+    """A prompt, or a chunk of one, by itself."""
+    return Stretch(tokens, prompt=True)
 
 
 def answering(rules: EdgeRules | None = None, *drafted: int) -> EdgeTable:
@@ -288,7 +294,7 @@ def test_new_prompt_begins_with_a_reader_who_reads() -> None:
     table = answering(None)
     table.tell(events.ReaderPaused(0))
     table.aborts()
-    assert table.tell(wish(4, base=3)) == [send(prompt(4, epoch=2, base=3)), step(2, 0, 1, 2, 3, 4)]
+    assert table.tell(wish(4, base=3)) == [send(prompt(4, epoch=2, base=3)), step(2, 0, 1, 2, 3, said(4))]
 
 
 def test_draft_that_fails_leaves_the_target_alone() -> None:
@@ -311,7 +317,7 @@ def test_target_alone_is_asked_to_the_limit_at_most() -> None:
 def test_draft_that_failed_is_tried_again_at_the_next_prompt() -> None:
     table = answering()
     table.tell(events.DraftFailed(1, "out of memory"))
-    assert table.tell(wish(4, base=3)) == [send(prompt(4, epoch=2, base=3)), step(2, 0, 1, 2, 3, 4)]
+    assert table.tell(wish(4, base=3)) == [send(prompt(4, epoch=2, base=3)), step(2, 0, 1, 2, 3, said(4))]
 
 
 def test_draft_context_that_is_full_leaves_the_target_alone() -> None:
@@ -329,7 +335,7 @@ def test_confirmed_id_that_the_draft_does_not_know_pauses_drafting_until_the_nex
     assert table.hears(verdict(3, 0, 70)) == [emit(70), AbortStep(1)]
     assert table.aborts() == [send(draft(4, ask=4 + ALONE_TOKENS))]
     table.hears(verdict(4, 0, 71, finish="stop"))
-    assert table.tell(wish(4, base=5))[1] == step(2, 0, 1, 2, 3, 0, 0, 4)
+    assert table.tell(wish(4, base=5))[1] == step(2, 0, 1, 2, 3, Stretch((0, 0), prompt=False), 4)
     assert table.phase() is TextPhase.AWAITING
 
 
@@ -354,7 +360,7 @@ def test_prompt_takes_text_back() -> None:
 def test_prompt_replaces_a_running_answer() -> None:
     table = answering(None, 10)
     assert table.tell(wish(8, base=1)) == [send(prompt(8, epoch=2, base=1)), AbortStep(2)]
-    assert table.drafts(11) == [step(3, 1, 8)]
+    assert table.drafts(11) == [step(3, 0, said(1), 8)]
     assert table.hears(verdict(3, 1, 11)) == []
     assert table.phase() is TextPhase.AWAITING
 

@@ -86,7 +86,7 @@ def test_refusal_is_told_with_its_code(code: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"version": 2}, "version"),
+        ({"version": frames.PROTOCOL_VERSION + 1}, "version"),
         ({"window_tokens": 0}, "protocol"),
         ({"chunk_tokens": 0}, "protocol"),
         ({"context_tokens": 1}, "protocol"),

@@ -5,10 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipesd.session.ledger import Ledger, common_prefix
+from pipesd.values import Stretch
+
+CHUNK = 2
 
 
 def books(text: tuple[int, ...] = (1, 2, 3), drafted: tuple[int, ...] = (), sent: int = 0) -> Ledger:
-    ledger = Ledger()
+    ledger = Ledger(CHUNK)
     ledger.prompt(0, text)
     for token in drafted[:sent]:
         ledger.draft(token)
@@ -20,7 +23,7 @@ def books(text: tuple[int, ...] = (1, 2, 3), drafted: tuple[int, ...] = (), sent
 
 
 def test_new_books_are_empty() -> None:
-    ledger = Ledger()
+    ledger = Ledger(CHUNK)
     assert (ledger.confirmed, ledger.end, ledger.epoch, ledger.awaiting) == (0, 0, 0, False)
     ledger.validate()
 
@@ -43,16 +46,24 @@ def test_prompt_beyond_the_text_is_our_own_fault() -> None:
         books().prompt(4, (5,))
 
 
-def test_tokens_from_any_position() -> None:
+def test_stretches_from_any_position() -> None:
     ledger = books(drafted=(4, 5))
-    assert [ledger.tokens_from(at) for at in range(6)] == [
-        (1, 2, 3, 4, 5),
-        (2, 3, 4, 5),
-        (3, 4, 5),
-        (4, 5),
-        (5,),
-        (),
+    first, second, drafts = Stretch((1, 2), True), Stretch((3,), True), Stretch((4, 5), False)
+    assert [list(ledger.stretches_from(at)) for at in range(6)] == [
+        [first, second, drafts],
+        [Stretch((2,), True), second, drafts],
+        [second, drafts],
+        [drafts],
+        [Stretch((5,), False)],
+        [],
     ]
+
+
+def test_a_prompt_says_what_of_the_old_text_still_holds() -> None:
+    ledger = books(text=(1, 2, 3, 4, 5))
+    assert ledger.prompt(3, (8, 9)) == 2
+    assert ledger.prompt(5, (7,)) == 5
+    assert list(ledger.stretches_from(2)) == [Stretch((3,), True), Stretch((8, 9), True), Stretch((7,), True)]
 
 
 def test_drafts_are_sent_once() -> None:

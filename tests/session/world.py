@@ -19,7 +19,7 @@ from pipesd.session.ledger import Ledger
 from pipesd.session.rules import CloudRules, EdgeRules
 from pipesd.values import Sampling, Slice
 from pipesd.vocabulary import Vocabulary
-from pipesd.wire.frames import CloudFrame, EdgeFrame, Welcome
+from pipesd.wire.frames import PROTOCOL_VERSION, CloudFrame, EdgeFrame, Welcome
 
 WORDS = 5
 END = WORDS
@@ -32,7 +32,7 @@ def welcome(
     *, window: int = 16, chunk: int = 4, context: int = CONTEXT, greedy_only: bool = False
 ) -> Welcome:
     return Welcome(
-        version=1,
+        version=PROTOCOL_VERSION,
         model="toy",
         engine="toy",
         numerics="exact",
@@ -219,7 +219,8 @@ class EdgeWorld:
         cache = self.draft_cache.setdefault(command.session, [])
         assert command.keep <= len(cache), "a step that keeps more than there is"
         del cache[command.keep :]
-        cache += command.feed
+        for stretch in command.feed:
+            cache += stretch.tokens
         books = self.side.sessions[command.session].ledger
         assert cache == [*books.text, *books.suffix], "the drafter's cache is not the text"
 

@@ -1,10 +1,10 @@
-"""A session's text at the cloud, with what was prompt and what was output, and how it must be evaluated.
+"""A text with what was prompt and what was output in it, and how it must be evaluated.
 
 The law that keeps exact numerics: a prompt is evaluated in chunks counted from its own start, so whoever
 knows the segments evaluates the same chunks. Taking text back inside a chunk makes that chunk a shorter one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -15,8 +15,8 @@ class _Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A stretch of text that is evaluated in one go."""
+class Span:
+    """Positions ``start`` … ``end`` - 1, which are evaluated in one go: a prompt chunk, or output."""
 
     start: int
     end: int
@@ -50,24 +50,23 @@ class Transcript:
             first_lost = self._segments.pop().start
         return length if first_lost == length else self._chunk_start(length)
 
-    def pieces_from(self, position: int) -> list[Piece]:
-        """What remains to be evaluated from ``position`` on, up to and including one prompt chunk."""
-        pieces: list[Piece] = []
+    def spans_from(self, position: int) -> Iterator[Span]:
+        """What remains to be evaluated from ``position`` on, in order."""
         for number, segment in enumerate(self._segments):
             end = self._end(number)
-            if end <= position:
-                continue
-            if segment.prompt:
-                chunk = (position - segment.start) // self._chunk_tokens + 1
-                border = segment.start + chunk * self._chunk_tokens
-                return [*pieces, Piece(position, min(border, end), prompt=True)]
-            pieces.append(Piece(position, end, prompt=False))
-            position = end
-        return pieces
+            while position < end:
+                border = self._border(segment, position) if segment.prompt else end
+                yield Span(position, min(border, end), segment.prompt)
+                position = min(border, end)
 
     def _end(self, number: int) -> int:
         is_last = number + 1 == len(self._segments)
         return len(self.tokens) if is_last else self._segments[number + 1].start
+
+    def _border(self, prompt: _Segment, position: int) -> int:
+        """Where the chunk ends that ``position`` is in."""
+        chunks = (position - prompt.start) // self._chunk_tokens + 1
+        return prompt.start + chunks * self._chunk_tokens
 
     def _chunk_start(self, length: int) -> int:
         """The last chunk border before ``length`` if that lies in a prompt, else ``length``."""

@@ -24,11 +24,13 @@ TESTS_WITHOUT_SOURCE = {
     "tests/test_readme.py": "about README.md",
     "tests/test_examples.py": "about examples/",
     "tests/session/test_foreign.py": "about both sides at once",
+    "tests/engines/test_llama_exact.py": "about the numerics of llama.py and llama_pair.py together",
 }
 FOLDERS_WITHOUT_SOURCE = ("tests/contracts", "tests/end_to_end")
 LONG_DOCSTRINGS = {
     "pipesd/__init__.py": "the map of the package",
     "pipesd/errors.py": "the tree of exceptions",
+    "pipesd/engines/llama.py": "what makes numerics exact",
 }
 
 

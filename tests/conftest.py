@@ -1,0 +1,45 @@
+"""What the tests marked ``models`` share: real model files, loaded once for the whole run."""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipesd.engines.store import Store
+
+if TYPE_CHECKING:
+    from pipesd.engines.llama import Model
+
+HAS_LLAMA = importlib.util.find_spec("llama_cpp") is not None
+NEED_LLAMA = ["engines/test_llama*.py", "end_to_end/test_models*.py"]
+
+collect_ignore_glob = [] if HAS_LLAMA else NEED_LLAMA
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without llama.cpp the tests that need it cannot even be collected; to ask for them is then an error."""
+    if config.option.markexpr != "not models" and not HAS_LLAMA:
+        raise pytest.UsageError("tests marked models need the extra llama; run bin/environment dev llama")
+
+
+@pytest.fixture(scope="session")
+def model_file() -> Callable[[str], Path]:
+    """The file of a model by name; it must have been pulled."""
+    store = Store.of_user(os.environ)
+    return store.path_of
+
+
+@pytest.fixture(scope="session")
+def load_model(model_file: Callable[[str], Path]) -> "Callable[[str], Model]":
+    """A model by name, in memory, with exact numerics."""
+    from pipesd.engines.llama import Model  # noqa: PLC0415 - most runs do without llama.cpp
+
+    @cache
+    def load(name: str) -> Model:
+        return Model(model_file(name), "exact")
+
+    return load

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipesd.vocabulary import BLOCK_TOKENS, HASH_BYTES, Vocabulary
+from pipesd.vocabulary import BLOCK_TOKENS, HASH_BYTES, PROBE, Vocabulary, cutting_of
 
 QWEN_USED, QWEN_SMALL, QWEN_LARGE = 151_665, 151_936, 152_064
 USED = [f"token {number}".encode() for number in range(QWEN_USED)]
@@ -35,10 +35,26 @@ def test_padded_vocabularies_of_one_tokenizer_match() -> None:
     assert Vocabulary(USED).first_difference(large.hashes) is None
 
 
-def test_ids_beyond_the_last_block_of_the_smaller_one_do_not_count() -> None:
+def test_blocks_beyond_the_last_one_of_the_smaller_are_looked_at_by_the_smaller_alone() -> None:
     small, large = Vocabulary(USED[:BLOCK_TOKENS]), Vocabulary(USED[: 3 * BLOCK_TOKENS])
-    assert small.first_difference(large.hashes) is None
+    assert small.first_difference(large.hashes) == 1
+    assert small.first_difference(large.hashes, 2) == 2
+    assert list(small.differing_ids(2, large.block(2), len(large))) == []
     assert large.first_difference(small.hashes) is None
+
+
+def test_what_a_peer_knows_behind_our_last_token_is_given_with_its_id() -> None:
+    ours = Vocabulary([b"a", b"b"])
+    assert list(ours.beyond(0, [b"a", b"b", b"", b"d", b"e"])) == [(3, b"d"), (4, b"e")]
+    assert list(ours.beyond(1, [b"f"])) == [(BLOCK_TOKENS, b"f")]
+    assert list(ours.beyond(0, [b"other"])) == []
+    assert list(ours.beyond(0, [b""] * BLOCK_TOKENS + [b"too many"])) == []
+
+
+def test_how_text_is_cut_is_told_by_the_ids() -> None:
+    assert cutting_of([1, 23]) == cutting_of((1, 23))
+    assert len({cutting_of(ids) for ids in ([1, 23], [12, 3], [123], [])}) == 4
+    assert PROBE.encode().decode() == PROBE
 
 
 @pytest.mark.parametrize("changed", [0, 1_023, 1_024, 70_000, QWEN_USED - 1])

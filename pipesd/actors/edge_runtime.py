@@ -120,6 +120,9 @@ class EdgeRuntime:
         self._streams: dict[int, TokenStream] = {}
         self._sessions = 0
         self._welcome: Welcome | None = None
+        self.foreign_pieces: dict[int, bytes] = {}
+        """The bytes of the target's tokens that lie behind the draft's last one, once it is ready."""
+
         self._failure: commands.Failure | None = None
         self._settled = asyncio.Event()
         self._link_done = asyncio.Event()
@@ -226,8 +229,8 @@ class EdgeRuntime:
                 self._end_stream(session, command)
             case commands.FailGeneration(session, failure):
                 self._end_stream(session, failure)
-            case commands.AnnounceReady(welcome):
-                self._welcome = welcome
+            case commands.AnnounceReady(welcome, foreign):
+                self._welcome, self.foreign_pieces = welcome, dict(foreign)
                 self._settled.set()
             case commands.CloseLink(failure):
                 self._failure = failure

@@ -86,6 +86,8 @@ class AnnounceReady:
     """runtime. Sessions may be opened; this is the grant they get."""
 
     welcome: Welcome
+    foreign: tuple[tuple[int, bytes], ...] = ()
+    """(id, bytes) of the target's tokens that lie behind the draft's last one."""
 
 
 @dataclass(frozen=True, slots=True)

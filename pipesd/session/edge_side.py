@@ -42,6 +42,7 @@ class EdgeSide:
         self._greeting_ends = math.inf
         self._welcome: frames.Welcome | None = None
         self._differing: int | None = None
+        self._foreign: list[tuple[int, bytes]] = []
         self._sessions: dict[int, EdgeSession] = {}
         self._newest_session = -1
         self._step_number = 0
@@ -242,10 +243,17 @@ class EdgeSide:
             self._phase = EdgePhase.COMPARING
             yield SendFrame(frames.BlockWanted(self._differing))
             return
+        if welcome.cutting and self._vocabulary.cutting not in {b"", welcome.cutting}:
+            message = (
+                f"the draft's tokenizer differs from that of {one_line(welcome.model)} (its tokens are the "
+                "same, but it cuts text into others); use a draft model of the target's family"
+            )
+            yield from self._part(Failure("vocabulary", message))
+            return
         self._phase = EdgePhase.READY
         self._greeting_ends = math.inf
         self._watch.heard(_CLOUD, now)
-        yield AnnounceReady(welcome)
+        yield AnnounceReady(welcome, tuple(self._foreign))
 
     def _compare(self, number: int, pieces: tuple[bytes, ...], now: float) -> Iterator[EdgeCommand]:
         welcome = self._welcome
@@ -253,6 +261,7 @@ class EdgeSide:
             raise PeerError("protocol", f"block {number} of the vocabulary came, which was not asked for")
         differing = list(self._vocabulary.differing_ids(number, pieces, welcome.vocabulary_size))
         if not differing:
+            self._foreign += self._vocabulary.beyond(number, pieces)
             yield from self._find_difference(welcome, number + 1, now)
             return
         named = ", ".join(

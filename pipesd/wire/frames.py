@@ -83,6 +83,9 @@ class Welcome(Frame, frozen=True, tag=4):
     control_ids: tuple[TokenId, ...] = ()
     """Tokens that steer the model and are never shown as text, the end ids aside."""
 
+    cutting: Annotated[bytes, msgspec.Meta(max_length=64)] = b""
+    """See ``vocabulary.Vocabulary``; empty if it is not known."""
+
 
 class Refuse(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """cloud → edge. You may not, and why."""

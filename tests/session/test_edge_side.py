@@ -118,16 +118,47 @@ def test_vocabularies_that_differ_are_named_by_their_ids() -> None:
     assert side.phase is EdgePhase.CLOSED
 
 
-def test_padding_beyond_the_smaller_vocabulary_is_no_difference() -> None:
+def test_tokens_beyond_the_smaller_vocabulary_are_fetched_and_no_difference() -> None:
     pieces = [b"x"] * 2 * BLOCK_TOKENS
-    longer = Vocabulary([*pieces, b"padding"])
-    shorter = Vocabulary(pieces[: BLOCK_TOKENS + 5])
+    longer = Vocabulary([*pieces, b"", b"last"])
+    shorter = Vocabulary(pieces[:-2])
     side = greeting(vocabulary=shorter)
     welcome = grant(vocabulary_size=len(longer), vocabulary_hashes=longer.hashes)
     assert hears(side, welcome) == [send(frames.BlockWanted(1))]
     assert hears(side, frames.Ping(1)) == [send(frames.Pong(1))]
-    assert hears(side, frames.Block(1, longer.block(1))) == [AnnounceReady(welcome)]
+    assert hears(side, frames.Block(1, longer.block(1))) == [send(frames.BlockWanted(2))]
+    end = 2 * BLOCK_TOKENS
+    foreign = ((end - 2, b"x"), (end - 1, b"x"), (end + 1, b"last"))
+    assert hears(side, frames.Block(2, longer.block(2))) == [AnnounceReady(welcome, foreign)]
     assert side.phase is EdgePhase.READY
+
+
+def test_padding_beyond_the_smaller_vocabulary_needs_no_look() -> None:
+    pieces = [b"x"] * BLOCK_TOKENS
+    padded = Vocabulary([*pieces, *[b""] * 300])
+    side = greeting(vocabulary=Vocabulary(pieces))
+    welcome = grant(vocabulary_size=len(padded), vocabulary_hashes=padded.hashes)
+    assert hears(side, welcome) == [AnnounceReady(welcome)]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(b"", b"12345678"), (b"12345678", b""), (b"same", b"same")])
+def test_how_text_is_cut_is_compared_where_both_know_it(ours: bytes, theirs: bytes) -> None:
+    pieces = [b"x"] * TOKENS
+    side = greeting(vocabulary=Vocabulary(pieces, ours))
+    welcome = grant(vocabulary_hashes=Vocabulary(pieces).hashes, cutting=theirs)
+    assert hears(side, welcome) == [AnnounceReady(welcome)]
+
+
+def test_tokenizers_that_cut_text_differently_are_refused() -> None:
+    pieces = [b"x"] * TOKENS
+    side = greeting(vocabulary=Vocabulary(pieces, b"ours"))
+    welcome = grant(vocabulary_hashes=Vocabulary(pieces).hashes, cutting=b"theirs")
+    bye, close = hears(side, welcome)
+    told = failure([close])
+    assert told.code == "vocabulary"
+    assert "cuts text into others" in told.message
+    assert bye == send(frames.Bye(told.message))
+    assert side.phase is EdgePhase.CLOSED
 
 
 def test_block_that_was_not_asked_for_is_a_fault() -> None:

@@ -33,7 +33,7 @@ LIMIT_MS = 1.0
 
 async def run_cloud() -> None:
     """Serve until standard input closes; then say how much CPU time the serving took."""
-    config = CloudConfig(context_tokens=CONTEXT, sessions_max=4)
+    config = CloudConfig(engine="scripted", context_tokens=CONTEXT, sessions_max=4)
     engine = ScriptedTarget(context_tokens=CONTEXT, ends_every=0)
     gateway = make_gateway(config, engine, ThreadCompute("target"), Hooks(clock=time.monotonic))
     async with gateway.running(), listening("127.0.0.1", 0, gateway.accept) as (_, port):
@@ -45,7 +45,7 @@ async def run_cloud() -> None:
 
 async def run_edge(port: int) -> None:
     """Generate, and say how much CPU time that took."""
-    config = EdgeConfig(upper_tokens=8, tokens_max=TOKENS)
+    config = EdgeConfig(engine="scripted", upper_tokens=8, tokens_max=TOKENS)
     engine = ScriptedDraft(agreement=0.85, context_tokens=CONTEXT)
     link = await open_tcp_link("127.0.0.1", port, 5.0)
     compute = ThreadCompute("draft")

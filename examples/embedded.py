@@ -7,10 +7,11 @@ import pipesd
 
 async def main() -> None:
     """Serve a scripted target on a free port, and let a scripted draft write with it."""
-    async with pipesd.serve(pipesd.CloudConfig(listen="127.0.0.1:0")) as cloud:
+    cloud_config = pipesd.CloudConfig(engine="scripted", listen="127.0.0.1:0")
+    async with pipesd.serve(cloud_config) as cloud:
         host, port = cloud.address
-        config = pipesd.EdgeConfig(cloud=f"{host}:{port}", tokens_max=24)
-        async with pipesd.connect(config) as edge, asyncio.TaskGroup() as group:
+        edge_config = pipesd.EdgeConfig(engine="scripted", cloud=f"{host}:{port}", tokens_max=24)
+        async with pipesd.connect(edge_config) as edge, asyncio.TaskGroup() as group:
             for name in ("one", "two"):
                 group.create_task(answer(edge, name))
 

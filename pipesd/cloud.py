@@ -4,9 +4,8 @@ Runs inside the caller's event loop; several may exist in one process. Nothing h
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from time import monotonic
 
 from pipesd.actors.compute import Compute, ModelledCompute, Pace, ThreadCompute, run_once
@@ -14,17 +13,15 @@ from pipesd.actors.connection import ConnectionLimits
 from pipesd.actors.gateway import Gateway
 from pipesd.actors.link import listening
 from pipesd.actors.runtime import Hooks
-from pipesd.config import CloudConfig, host_port
-from pipesd.engines.alone import target_alone
+from pipesd.address import host_port
+from pipesd.config import CloudConfig
 from pipesd.engines.base import TargetEngine
 from pipesd.engines.choose import open_target
 from pipesd.observe import Observer
 from pipesd.session.rules import CloudRules, Patience
-from pipesd.text import Piece, TextStream
-from pipesd.values import Finish
 from pipesd.wire.frames import PROTOCOL_VERSION, Welcome
 
-__all__ = ["Alone", "Cloud", "make_gateway", "serve"]
+__all__ = ["Cloud", "compute_for", "make_gateway", "serve"]
 
 
 REPLY_FRAMES = 128
@@ -56,84 +53,11 @@ async def serve(config: CloudConfig, *, observers: Sequence[Observer] = ()) -> A
     Raises ``ConfigError`` or ``EngineError``, each with one sentence that says what to do.
     """
     host, port = host_port(config.listen, name="listen")
-    engine = await run_once("pipesd-target", lambda: _load(config))
+    engine = await run_once("pipesd-target", lambda: open_target(config))
     hooks = Hooks(observers=observers, clock=monotonic)
-    gateway = make_gateway(config, engine, _compute(config), hooks)
+    gateway = make_gateway(config, engine, compute_for(config, engine), hooks)
     async with gateway.running(), listening(host, port, gateway.accept) as address:
         yield Cloud(*address)
-
-
-def _load(config: CloudConfig) -> TargetEngine:
-    """The target model that the configuration names. Blocks while it loads."""
-    return open_target(
-        config.engine,
-        traces=config.traces,
-        script_seed=config.script_seed,
-        context_tokens=config.context_tokens,
-        chunk_tokens=config.chunk_tokens,
-    )
-
-
-class Alone:
-    """The target by itself, without an edge: the reference that every other way must equal.
-
-    Iterate over it to read the answer to ``prompt``; the attributes are there as it goes. Raises
-    ``EngineError`` or ``UsageError``, each with one sentence that says what to do.
-    """
-
-    def __init__(self, config: CloudConfig, prompt: str, *, stop: Sequence[str] = ()) -> None:
-        self._config = config
-        self._prompt = prompt
-        self._stop = stop
-        self.tokens = 0
-        """Tokens said so far; each took one pass."""
-
-        self.finish: Finish | None = None
-        """Why it ended; ``stop`` also if a stop string was found."""
-
-        self._engine: TargetEngine | None = None
-
-    async def load(self) -> TargetEngine:
-        """Load the model, if that was not done before; a reader that measures time does it first."""
-        if self._engine is None:
-            self._engine = await run_once("pipesd-target", lambda: _load(self._config))
-        return self._engine
-
-    async def __aiter__(self) -> AsyncIterator[Piece]:
-        """Read the answer token by token."""
-        config, engine = self._config, await self.load()
-        identity, tokenizer = engine.identity, engine.tokenizer
-        pieces, silent_ids = tokenizer.vocabulary.pieces, frozenset(identity.end_ids)
-        text = TextStream(pieces, stop=self._stop, silent_ids=silent_ids)
-        prompt = [*identity.begin_ids, *tokenizer.encode(self._prompt)]
-        path = target_alone(
-            engine, prompt, sampling=config.sampling, seed=config.seed, tokens_max=config.tokens_max
-        )
-        compute = _compute(config)
-        step = partial(self._step, path)
-        try:
-            token = await compute.run(step, len(prompt))
-            while token >= 0:
-                yield Piece(text.feed([token]), (token,))
-                if text.stopped:
-                    break
-                token = await compute.run(step, 1)
-            if rest := text.finish():
-                yield Piece(rest, ())
-            if text.stopped or self.finish is None:
-                self.finish = "stop"
-        finally:
-            compute.close()
-
-    def _step(self, path: Generator[int, None, Finish]) -> int:
-        """The next token, or -1 at the end."""
-        try:
-            token = next(path)
-        except StopIteration as end:
-            self.finish = end.value
-            return -1
-        self.tokens += 1
-        return token
 
 
 def make_gateway(config: CloudConfig, engine: TargetEngine, compute: Compute, hooks: Hooks) -> Gateway:
@@ -155,10 +79,11 @@ def make_gateway(config: CloudConfig, engine: TargetEngine, compute: Compute, ho
     return Gateway(rules, _welcome(config, engine), engine, compute, limits=limits, hooks=hooks)
 
 
-def _compute(config: CloudConfig) -> Compute:
-    if config.pass_ms > 0 or config.pass_token_ms > 0:
+def compute_for(config: CloudConfig, engine: TargetEngine) -> Compute:
+    """The door to the target model."""
+    if config.is_paced:
         return ModelledCompute(Pace(config.pass_ms / 1e3, config.pass_token_ms / 1e3))
-    return ThreadCompute("pipesd-target")
+    return ThreadCompute("pipesd-target", engine.interrupt, engine.close)
 
 
 def _welcome(config: CloudConfig, engine: TargetEngine) -> Welcome:
@@ -179,4 +104,5 @@ def _welcome(config: CloudConfig, engine: TargetEngine) -> Welcome:
         sessions_max=min(config.edge_sessions_max, config.sessions_max),
         greedy_only=identity.greedy_only,
         control_ids=identity.control_ids,
+        cutting=vocabulary.cutting,
     )

@@ -5,7 +5,6 @@
 """
 
 import difflib
-import ipaddress
 import math
 import os
 import tomllib
@@ -17,11 +16,11 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_ori
 import msgspec
 import platformdirs
 
+from pipesd.address import host_port
 from pipesd.errors import ConfigError, UsageError
-from pipesd.values import Sampling
+from pipesd.values import PromptMode, Sampling
 
 SECTIONS = ("edge", "cloud")
-_PORT_DIGITS_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,26 @@ class CommonConfig:
     section: ClassVar[str]
     """Heads the settings in a file; in capitals, part of their names in the environment."""
 
-    engine: Literal["scripted", "replay"] = "scripted"
-    """What stands for the model: a toy that needs nothing, or a recorded pair of real models."""
+    engine: Literal["llama", "scripted", "replay"] = "llama"
+    """What runs the model: llama.cpp; or a toy that needs nothing, or a recorded pair of real models."""
+
+    numerics: Literal["exact", "fast"] = "exact"
+    """Of llama.cpp: exact gives the same text however work is batched; fast is faster and may not."""
+
+    threads: Annotated[int, Range(0, 1_024)] = 0
+    """Threads for the model; 0 is one for each core. Give two models on one machine half of them each."""
+
+    context_tokens: Annotated[int, Range(2, 200_000)] = 8_192
+    """Most tokens of one text; a model that was trained on fewer has fewer."""
+
+    kv_sequences: Annotated[int, Range(1, 64)] = 4
+    """How many texts keep their place in the model's cache; more than that take slow turns."""
+
+    prompts: PromptMode = "auto"
+    """Put prompts into the target's chat template, or take them raw; auto: chat if it has a template."""
+
+    system: str = ""
+    """What a conversation is told first, as the system; only with a chat template."""
 
     traces: tuple[str, ...] = ()
     """Files of recordings for the replay engine; without any, the ones that come with pipesd."""
@@ -104,6 +121,10 @@ class CommonConfig:
                 f"not {self.silent_after_s}; raise it, or lower ping_after_s"
             )
 
+    def _check_pace(self, name: str) -> None:
+        if getattr(self, name) > 0 and self.engine == "llama":
+            raise ConfigError(f"{name}: is for the scripted and replay engines; leave it out, or set engine")
+
     @property
     def sampling(self) -> Sampling:
         """How the target picks a token."""
@@ -122,11 +143,17 @@ class EdgeConfig(CommonConfig):
     cloud: str = "127.0.0.1:7433"
     """Where the cloud listens, as HOST:PORT; IPv6 as [::1]:7433."""
 
+    draft: str = "qwen2.5-coder-0.5b"
+    """The draft model: a name that ``pipesd-edge pull`` knows, or the path of a .gguf file."""
+
+    kv_sequences: Annotated[int, Range(1, 64)] = 2
+    """How many texts keep their place in the draft's cache; more than that take slow turns."""
+
     agreement: Share = 0.85
     """How often the scripted draft guesses what the scripted target says."""
 
     draft_ms: Milliseconds = 0.0
-    """Modelled time of one draft step of a scripted or replayed draft model."""
+    """Modelled time of one draft step; for the scripted and replay engines."""
 
     r1: Share = 0.3
     """Ask for a verdict once the product of the confidences since the last ask is at most this; 0 is off."""
@@ -152,6 +179,7 @@ class EdgeConfig(CommonConfig):
     def __post_init__(self) -> None:
         CommonConfig.__post_init__(self)  # slots rebuild the class, so super() without arguments fails
         host_port(self.cloud, name="cloud", lowest_port=1)
+        self._check_pace("draft_ms")
         if self.lower_tokens > self.upper_tokens:
             raise ConfigError(
                 f"lower_tokens: must be at most upper_tokens ({self.upper_tokens}), "
@@ -173,14 +201,14 @@ class CloudConfig(CommonConfig):
     listen: str = "127.0.0.1:7433"
     """Where to listen, as HOST:PORT; IPv6 as [::1]:7433. Port 0 takes a free one."""
 
+    model: str = "qwen2.5-coder-1.5b"
+    """The target model: a name that ``pipesd-cloud pull`` knows, or the path of a .gguf file."""
+
     pass_ms: Milliseconds = 0.0
-    """Modelled time of one pass of a scripted or replayed target model."""
+    """Modelled time of one pass; for the scripted and replay engines."""
 
     pass_token_ms: Milliseconds = 0.0
     """Modelled time of each token in such a pass, on top of ``pass_ms``."""
-
-    context_tokens: Annotated[int, Range(2, 200_000)] = 8_192
-    """Most tokens of one session's text; a prompt of more would not fit a frame."""
 
     chunk_tokens: Count = 512
     """Prompts are evaluated in chunks of so many tokens."""
@@ -209,6 +237,13 @@ class CloudConfig(CommonConfig):
     def __post_init__(self) -> None:
         CommonConfig.__post_init__(self)  # slots rebuild the class, so super() without arguments fails
         host_port(self.listen, name="listen")
+        self._check_pace("pass_ms")
+        self._check_pace("pass_token_ms")
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether the time of a pass is modelled."""
+        return self.pass_ms > 0 or self.pass_token_ms > 0
 
 
 Config = TypeVar("Config", bound=CommonConfig)
@@ -219,21 +254,6 @@ class _Setting:
     name: str
     value: object
     source: str
-
-
-def host_port(text: str, *, name: str = "address", lowest_port: int = 0) -> tuple[str, int]:
-    """Host and port of HOST:PORT or [IPv6]:PORT. Raises ``ConfigError`` starting with ``name``."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-        is_host = _is_ipv6(host)
-    else:
-        is_host = bool(host) and not any(letter.isspace() or letter in "[]:/@" for letter in host)
-    if not (colon and is_host and port.isascii() and port.isdigit() and len(port) <= _PORT_DIGITS_MAX):
-        raise ConfigError(f"{name}: must be HOST:PORT, such as 127.0.0.1:7433 or [::1]:7433, not {text!r}")
-    if not lowest_port <= int(port) <= 65_535:
-        raise ConfigError(f"{name}: the port must be between {lowest_port} and 65535, not {port}")
-    return host, int(port)
 
 
 def load(
@@ -369,11 +389,3 @@ def _described(hint: Any) -> str:  # noqa: ANN401
         return "a list of texts"
     kind = getattr(hint, "__origin__", hint)
     return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        ipaddress.IPv6Address(host)
-    except ValueError:
-        return False
-    return True

@@ -3,10 +3,12 @@
 Runs inside the caller's event loop; several connections may exist in one process. Nothing here is global.
 """
 
+import asyncio
 import operator
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import SupportsIndex
 
@@ -15,7 +17,10 @@ from pipesd.actors.connection import LinkStatistics
 from pipesd.actors.edge_runtime import EdgeRuntime, TokenStream
 from pipesd.actors.link import Link, open_tcp_link
 from pipesd.actors.runtime import Hooks
-from pipesd.config import EdgeConfig, host_port
+from pipesd.address import host_port
+from pipesd.config import EdgeConfig
+from pipesd.conversation import Answer, Conversation
+from pipesd.dialogue import Dialogue, Turn
 from pipesd.engines.base import DraftEngine
 from pipesd.engines.choose import open_draft
 from pipesd.errors import UsageError
@@ -62,31 +67,39 @@ class Generation:
         self._prompt = prompt
         self._base = base
         self._options = options
-        self._begun = False
+        self._answer: Answer | None = None
+        self.prompt_ids: tuple[int, ...] = ()
+        """Token ids of the prompt as it was sent, once the reading has started."""
+
         self.result: Result | None = None
 
-    async def __aiter__(self) -> AsyncIterator[Piece]:
+    @property
+    def kept_tokens(self) -> int:
+        """How many of the tokens read lie before the stop string: all, while there is none."""
+        return self._answer.kept_tokens if self._answer is not None else 0
+
+    async def __aiter__(self) -> AsyncGenerator[Piece, None]:
         """Read on. Raises ``LinkError``, ``PeerError`` or ``RefusedError`` if the answer fails."""
-        if self._begun:
+        if self._answer is not None:
             raise UsageError("this answer was read before; call generate again")
-        self._begun = True
         session = self._session
-        text = session._text_stream(self._options.stop)
-        stream = session._start(self._prompt, self._base, self._options)
-        start = session._length
+        turn, stream, answer = session._start(self._prompt, self._base, self._options)
+        self.prompt_ids, self._answer = turn.tokens, answer
         try:
-            while not text.stopped and (tokens := await stream.next()):
-                shown = text.feed(tokens)
-                session._length = start + text.kept_tokens
-                yield Piece(shown, tokens)
-            if rest := text.finish():
-                yield Piece(rest, ())
-            session._length = start + text.kept_tokens
+            while tokens := await stream.next():
+                piece = answer.take(tokens)
+                if answer.stopped:
+                    session._cancel(stream)  # at once: the reader may take its time, and the cloud may go
+                    yield piece
+                    break
+                yield piece
+            if (rest := answer.rest()).text:
+                yield rest
         finally:
             session._cancel(stream)
         if stream.finish is not None:
-            finish = None if text.stopped else stream.finish.finish
-            self.result = Result(finish or "stop", stream.finish.stats)
+            finish = answer.conclude(stream.finish.finish or "stop")
+            self.result = Result(finish, stream.finish.stats)
 
 
 class Session:
@@ -95,12 +108,12 @@ class Session:
     def __init__(self, edge: "Edge") -> None:
         self._edge = edge
         self._number = edge._runtime.open_session()
-        self._length = 0
+        self._conversation = Conversation(edge._dialogue)
 
     @property
     def length(self) -> int:
         """Tokens of the text so far, prompts included; where the next prompt goes by default."""
-        return self._length
+        return self._conversation.length
 
     def generate(
         self,
@@ -126,17 +139,16 @@ class Session:
         )
         return Generation(self, prompt, None if base is None else _whole("base", base), options)
 
-    def _text_stream(self, stop: Sequence[str]) -> TextStream:
-        pieces = self._edge._engine.tokenizer.vocabulary.pieces
-        return TextStream(pieces, stop=stop, silent_ids=frozenset(self._edge.welcome.end_ids))
-
-    def _start(self, prompt: str | Sequence[int], base: int | None, options: _Options) -> TokenStream:
-        start = self._length if base is None else base
-        tokens = self._edge._tokens(prompt, first=start == 0)
-        wish = PromptGiven(self._number, start, tokens, options.sampling, options.seed, options.tokens_max)
+    def _start(
+        self, prompt: str | Sequence[int], base: int | None, options: _Options
+    ) -> tuple[Turn, TokenStream, Answer]:
+        text = self._edge._text_stream(options.stop)
+        turn = self._conversation.turn(_said(prompt), base)
+        wish = PromptGiven(
+            self._number, turn.base, turn.tokens, options.sampling, options.seed, options.tokens_max
+        )
         stream = self._edge._runtime.start(wish)
-        self._length = start + len(tokens)
-        return stream
+        return turn, stream, self._conversation.begin(turn, text)
 
     def _cancel(self, stream: TokenStream) -> None:
         self._edge._runtime.cancel(self._number, stream)
@@ -149,7 +161,12 @@ class Edge:
     """A connection to a cloud."""
 
     def __init__(
-        self, config: EdgeConfig, engine: DraftEngine, runtime: EdgeRuntime, welcome: Welcome
+        self,
+        config: EdgeConfig,
+        engine: DraftEngine,
+        runtime: EdgeRuntime,
+        welcome: Welcome,
+        dialogue: Dialogue,
     ) -> None:
         self.config = config
         self.welcome = welcome
@@ -157,18 +174,17 @@ class Edge:
 
         self._engine = engine
         self._runtime = runtime
+        self._silent_ids = frozenset((*welcome.end_ids, *welcome.control_ids))
+        self._dialogue = dialogue
+        self._pieces = _with_foreign(engine.tokenizer.vocabulary.pieces, runtime.foreign_pieces)
 
     def encode(self, text: str, *, first: bool = True) -> list[int]:
-        """Token ids of a prompt as the target wants them; ``first`` if nothing stands before it."""
+        """Token ids of a raw prompt as the target wants them; ``first`` if nothing stands before it."""
         begin = list(self.welcome.begin_ids) if first else []
         return begin + self._engine.tokenizer.encode(text)
 
-    def _tokens(self, prompt: str | Sequence[int], *, first: bool) -> tuple[int, ...]:
-        if isinstance(prompt, str):
-            return tuple(self.encode(prompt, first=first))
-        if isinstance(prompt, bytes):
-            raise UsageError("prompt: must be text or token ids, not bytes; decode it first")
-        return tuple(_whole("prompt", token) for token in prompt)
+    def _text_stream(self, stop: Sequence[str]) -> TextStream:
+        return TextStream(self._pieces, stop=stop, silent_ids=self._silent_ids)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
@@ -199,6 +215,14 @@ class Edge:
         return self._runtime.statistics()
 
 
+def _said(prompt: str | Sequence[int]) -> str | tuple[int, ...]:
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, bytes):
+        raise UsageError("prompt: must be text or token ids, not bytes; decode it first")
+    return tuple(_whole("prompt", token) for token in prompt)
+
+
 def _whole(name: str, value: SupportsIndex) -> int:
     """A plain int of any whole number, such as numpy's."""
     try:
@@ -227,7 +251,7 @@ async def connect(config: EdgeConfig, *, observers: Sequence[Observer] = ()) -> 
     sentence that says what to do.
     """
     host, port = host_port(config.cloud, name="cloud")
-    engine = await run_once("pipesd-draft", lambda: _load(config))
+    engine = await run_once("pipesd-draft", lambda: open_draft(config))
     link = await open_tcp_link(host, port, config.connect_timeout_s)
     compute = _compute(config, engine)
     hooks = Hooks(observers=observers, clock=monotonic)
@@ -244,19 +268,33 @@ async def connect_over(
     runtime = EdgeRuntime(rules, link, engine, compute, stop_s=config.stop_timeout_s, hooks=hooks)
     async with runtime.running():
         welcome = await runtime.wait_ready()
-        yield Edge(config, engine, runtime, welcome)
+        dialogue = await _dialogue(config, engine, compute, welcome)
+        yield Edge(config, engine, runtime, welcome, dialogue)
 
 
-def _load(config: EdgeConfig) -> DraftEngine:
-    return open_draft(
-        config.engine, traces=config.traces, agreement=config.agreement, script_seed=config.script_seed
-    )
+async def _dialogue(config: EdgeConfig, engine: DraftEngine, compute: Compute, welcome: Welcome) -> Dialogue:
+    """Render the cloud's template, but not for ever: it is somebody else's program."""
+    make = partial(Dialogue, engine.tokenizer, welcome, mode=config.prompts, system=config.system)
+    try:
+        async with asyncio.timeout(config.connect_timeout_s):
+            return await compute.run(make, 0)
+    except TimeoutError:
+        raise UsageError(
+            f"the target's chat template takes more than {config.connect_timeout_s:g} s; "
+            "give prompts as they are, with --raw"
+        ) from None
+
+
+def _with_foreign(pieces: Sequence[bytes], foreign: Mapping[int, bytes]) -> Sequence[bytes]:
+    """The bytes of every token that the target may say."""
+    end = max(foreign, default=-1) + 1
+    return (*pieces, *(foreign.get(token, b"") for token in range(len(pieces), end)))
 
 
 def _compute(config: EdgeConfig, engine: DraftEngine) -> Compute:
     if config.draft_ms > 0:
         return ModelledCompute(Pace(config.draft_ms / 1e3))
-    return ThreadCompute("pipesd-draft", engine.interrupt)
+    return ThreadCompute("pipesd-draft", engine.interrupt, engine.close)
 
 
 def _rules(config: EdgeConfig, engine: DraftEngine) -> EdgeRules:

@@ -48,7 +48,7 @@ def _options(kind: type[CommonConfig], but: Container[str]) -> Iterator[Callable
     hints = get_type_hints(kind, include_extras=True)
     docs = field_docs(kind)
     for field in (each for each in fields(kind) if each.name not in but):
-        default = "" if field.default == () else f" [default: {field.default}]"
+        default = "" if field.default in ((), "") else f" [default: {field.default}]"
         yield _option(field.name, hints[field.name], docs[field.name] + default)
 
 

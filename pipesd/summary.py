@@ -1,6 +1,9 @@
 """What a generation cost, in figures a person can compare: per token and per 100 tokens."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from math import fsum
+from statistics import fmean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,11 +18,11 @@ class Summary:
     """From the prompt to the last token."""
 
     first_token_ms: float
-    acceptance: float | None = None
-    """Share of judged drafts that the target agreed with, 0..1."""
+    accepted: int | None = None
+    """Tokens that the drafter had guessed right."""
 
-    draft_share: float | None = None
-    """Share of the tokens that the drafter had guessed right, 0..1."""
+    judged: int | None = None
+    """Drafts that the target agreed with or contradicted."""
 
     drafted: int | None = None
     """Drafts made, those that were never judged included."""
@@ -36,6 +39,16 @@ class Summary:
     modelled: bool = False
     """Whether the machines' pace is modelled or the models replayed."""
 
+    @property
+    def acceptance(self) -> float | None:
+        """Share of judged drafts that the target agreed with, 0..1; None if none was judged."""
+        return self.accepted / self.judged if self.judged and self.accepted is not None else None
+
+    @property
+    def draft_share(self) -> float | None:
+        """Share of the tokens that the drafter had guessed right, 0..1."""
+        return None if self.accepted is None else self.accepted / max(1, self.tokens)
+
     def per_100(self, amount: float) -> float:
         """``amount`` per 100 tokens."""
         return 100 * amount / max(1, self.tokens)
@@ -43,6 +56,8 @@ class Summary:
     def figures(self) -> dict[str, object]:
         """All figures by name, for machines."""
         derived = {
+            "acceptance": self.acceptance,
+            "draft_share": self.draft_share,
             "ms_per_token": self.elapsed_ms / max(1, self.tokens),
             "passes_per_100": self.per_100(self.passes),
             "sent_bytes_per_100": None if self.sent_bytes is None else self.per_100(self.sent_bytes),
@@ -66,3 +81,26 @@ class Summary:
             up, down = self.per_100(self.sent_bytes), self.per_100(self.received_bytes)
             parts.append(f"{up:.0f} bytes up and {down:.0f} down per 100 tokens")
         return ", ".join(parts) + (" (modelled)" if self.modelled else "")
+
+
+def total(summaries: Sequence[Summary]) -> Summary:
+    """Several answers as one: sums, the mean of the first tokens, and how the last one ended."""
+    return Summary(
+        tokens=sum(each.tokens for each in summaries),
+        finish=summaries[-1].finish,
+        elapsed_ms=fsum(each.elapsed_ms for each in summaries),
+        first_token_ms=fmean(each.first_token_ms for each in summaries),
+        accepted=_sum(each.accepted for each in summaries),
+        judged=_sum(each.judged for each in summaries),
+        drafted=_sum(each.drafted for each in summaries),
+        passes=sum(each.passes for each in summaries),
+        sent_bytes=_sum(each.sent_bytes for each in summaries),
+        received_bytes=_sum(each.received_bytes for each in summaries),
+        modelled=any(each.modelled for each in summaries),
+    )
+
+
+def _sum(amounts: Iterable[int | None]) -> int | None:
+    """None if one of them was not measured."""
+    known = list(amounts)
+    return None if None in known else sum(amount for amount in known if amount is not None)

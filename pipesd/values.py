@@ -17,6 +17,9 @@ Position = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """Fixes the noise of a generation."""
 
+PromptMode = Literal["auto", "chat", "raw"]
+"""How prompts are taken: in the chat template, as they are, or in the template where there is one."""
+
 Finish = Literal["stop", "length", "context"]
 """Why a generation ended: an end id, ``tokens_max``, or a full context."""
 

@@ -1,16 +1,23 @@
-"""Embedding the cloud, and the target alone."""
+"""Embedding the cloud."""
 
 import asyncio
 
 import pytest
 
-from pipesd.cloud import Alone, serve
+from pipesd.actors.compute import ModelledCompute, ThreadCompute
+from pipesd.cloud import compute_for, serve
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.edge import connect
 from pipesd.engines.alone import answer_alone
 from pipesd.engines.scripted import ScriptedTarget
-from pipesd.errors import ConfigError, EngineError, LinkError, UsageError
+from pipesd.errors import ConfigError, EngineError, LinkError
 from pipesd.values import Sampling
+
+ANYWHERE = CloudConfig(engine="scripted", listen="127.0.0.1:0")
+
+
+def edge_of(address: tuple[str, int], tokens_max: int = 4) -> EdgeConfig:
+    return EdgeConfig(engine="scripted", cloud=f"{address[0]}:{address[1]}", tokens_max=tokens_max)
 
 
 def expected(text: str, tokens_max: int) -> list[int]:
@@ -19,50 +26,36 @@ def expected(text: str, tokens_max: int) -> list[int]:
     return answer_alone(target, prompt, sampling=Sampling(), seed=0, tokens_max=tokens_max)[0]
 
 
-async def test_the_target_alone_says_its_path():
-    answer = Alone(CloudConfig(tokens_max=30), "Hello")
-    tokens = [token async for piece in answer for token in piece.tokens]
-    assert tokens == expected("Hello", 30)
-    assert (answer.tokens, answer.finish) == (30, "length")
-
-
-async def test_the_target_alone_stops_at_a_stop_string():
-    path = expected("Hello", 30)
-    word = ScriptedTarget().tokenizer.vocabulary.pieces[path[5]].decode()
-    answer = Alone(CloudConfig(tokens_max=30), "Hello", stop=[word])
-    text = "".join([piece.text async for piece in answer])
-    assert word not in text
-    assert answer.finish == "stop"
-    assert answer.tokens <= 6
-
-
-@pytest.mark.parametrize(("prompt", "words"), [("", "empty"), ("x" * 9_000, "shorten")])
-async def test_the_target_alone_refuses_impossible_prompts(prompt, words):
-    with pytest.raises(UsageError, match=words):
-        await anext(aiter(Alone(CloudConfig(), prompt)))
-
-
 async def test_several_clouds_live_in_one_process_and_stop_one_by_one():
-    config = CloudConfig(listen="127.0.0.1:0")
-    async with serve(config) as first:
-        async with serve(config) as second:
+    async with serve(ANYWHERE) as first:
+        async with serve(ANYWHERE) as second:
             assert first.address != second.address
             second.stop()
             await second.wait_stopped()
-        port = second.address[1]
         with pytest.raises(LinkError):
-            async with connect(EdgeConfig(cloud=f"127.0.0.1:{port}")):
+            async with connect(edge_of(second.address)):
                 raise AssertionError("a stopped cloud answered")
-        async with connect(EdgeConfig(cloud=f"127.0.0.1:{first.address[1]}", tokens_max=4)) as edge:
+        async with connect(edge_of(first.address)) as edge:
             tokens = [token async for piece in edge.generate("Hello") for token in piece.tokens]
     assert tokens == expected("Hello", 4)
 
 
+async def test_an_edge_is_told_who_the_target_is():
+    config = CloudConfig(engine="scripted", listen="127.0.0.1:0", context_tokens=500, chunk_tokens=70)
+    identity = ScriptedTarget().identity
+    async with serve(config) as served, connect(edge_of(served.address)) as edge:
+        welcome = edge.welcome
+    assert (welcome.model, welcome.engine, welcome.numerics) == (identity.model, "scripted", "exact")
+    assert (welcome.context_tokens, welcome.chunk_tokens) == (500, 70)
+    assert (welcome.end_ids, welcome.begin_ids, welcome.control_ids) == (identity.end_ids, (), ())
+    assert welcome.template == ""
+
+
 async def test_an_address_in_use_is_a_setting_to_change():
-    async with serve(CloudConfig(listen="127.0.0.1:0")) as served:
+    async with serve(ANYWHERE) as served:
         host, port = served.address
         with pytest.raises(ConfigError, match="listen: cannot listen"):
-            async with serve(CloudConfig(listen=f"{host}:{port}")):
+            async with serve(CloudConfig(engine="scripted", listen=f"{host}:{port}")):
                 raise AssertionError("two on one port")
 
 
@@ -72,13 +65,37 @@ async def test_a_missing_trace_is_named():
             raise AssertionError("it served")
 
 
+async def test_a_missing_model_is_named_before_anybody_can_connect(tmp_path):
+    with pytest.raises(EngineError, match=r"nowhere\.gguf"):
+        async with serve(CloudConfig(listen="127.0.0.1:0", model=str(tmp_path / "nowhere.gguf"))):
+            raise AssertionError("it served")
+
+
 async def test_a_cancelled_cloud_leaves_no_task_behind():
     before = asyncio.all_tasks()
     with pytest.raises(TimeoutError):
         async with (
             asyncio.timeout(0.2),
-            serve(CloudConfig(listen="127.0.0.1:0")) as served,
-            connect(EdgeConfig(cloud=f"127.0.0.1:{served.address[1]}")),
+            serve(ANYWHERE) as served,
+            connect(edge_of(served.address)),
         ):
             await asyncio.Event().wait()
     assert asyncio.all_tasks() == before
+
+
+def test_a_pace_is_modelled_and_a_real_pass_is_interrupted_at_the_end():
+    class Interrupted(ScriptedTarget):
+        times = 0
+
+        def interrupt(self) -> None:
+            self.times += 1
+
+    engine = Interrupted()
+    paced = compute_for(CloudConfig(engine="scripted", pass_ms=1.0), engine)
+    assert isinstance(paced, ModelledCompute)
+    threaded = compute_for(ANYWHERE, engine)
+    assert isinstance(threaded, ThreadCompute)
+    threaded.interrupt()
+    assert engine.times == 1
+    threaded.close()
+    assert engine.times == 2

@@ -9,7 +9,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from pipesd.config import CloudConfig, CommonConfig, EdgeConfig, host_port, load
+from pipesd.config import CloudConfig, CommonConfig, EdgeConfig, load
+from pipesd.engines.manifest import default_model
 from pipesd.errors import ConfigError
 from pipesd.values import Sampling
 
@@ -75,7 +76,14 @@ def test_every_setting_has_a_description(kind: type[CommonConfig]) -> None:
             10.0,
             "must be above ping_after_s (10.0), not 10.0; raise it, or lower ping_after_s",
         ),
-        ("engine", "llama", "must be scripted or replay, not 'llama'"),
+        ("engine", "gguf", "must be llama or scripted or replay, not 'gguf'"),
+        ("numerics", "Exact", "must be exact or fast, not 'Exact'"),
+        ("prompts", "", "must be auto or chat or raw, not ''"),
+        ("threads", -1, "must be at least 0 and at most 1024, not -1; raise it"),
+        ("context_tokens", 1, "must be at least 2 and at most 200000, not 1; raise it"),
+        ("kv_sequences", 65, "must be at least 1 and at most 64, not 65; lower it"),
+        ("system", 1, "must be text, not 1"),
+        ("draft", None, "must be text, not None"),
         ("ahead", 1, "must be true or false, not 1"),
         ("traces", "a.jsonl", "must be a list of texts, not 'a.jsonl'"),
         ("seed", -1, "must be at least 0 and at most 9223372036854775807, not -1; raise it"),
@@ -99,54 +107,38 @@ def test_every_number_of_the_cloud_is_bounded(name: str) -> None:
             CloudConfig(**{name: -1})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [(EdgeConfig, "draft_ms"), (CloudConfig, "pass_ms"), (CloudConfig, "pass_token_ms")]
+)
+def test_a_real_model_has_the_pace_it_has(kind: type[CommonConfig], name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        kind(**{name: 1})  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        f"{name}: is for the scripted and replay engines; leave it out, or set engine"
+    )
+    for engine in ("scripted", "replay"):
+        assert getattr(kind(engine=engine, **{name: 1}), name) == 1.0  # type: ignore[arg-type]
+
+
+def test_a_cloud_is_paced_if_a_pass_or_its_tokens_take_time() -> None:
+    assert not CloudConfig().is_paced
+    assert CloudConfig(engine="scripted", pass_ms=1).is_paced
+    assert CloudConfig(engine="scripted", pass_token_ms=1).is_paced
+
+
+def test_the_default_models_are_those_of_the_manifest() -> None:
+    """Said twice, since the settings know none of the parts they serve."""
+    assert EdgeConfig().draft == default_model("draft").name
+    assert CloudConfig().model == default_model("target").name
+    assert EdgeConfig().engine == CloudConfig().engine == "llama"
+
+
 def test_bounds_themselves_are_allowed() -> None:
     edge = EdgeConfig(upper_tokens=1, lower_tokens=1, window_tokens=1, agreement=0, r1=0, r2=1, draft_ms=0)
+    assert (EdgeConfig(threads=1_024).threads, EdgeConfig(context_tokens=2).context_tokens) == (1_024, 2)
+    assert [EdgeConfig(kv_sequences=number).kv_sequences for number in (1, 64)] == [1, 64]
     assert (edge.window_tokens, edge.r2) == (1, 1.0)
     assert CloudConfig(listen="[::]:0", seed=2**63 - 1, tokens_max=1).seed == 2**63 - 1
-
-
-# Addresses
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:7433", ("127.0.0.1", 7433)),
-        ("cloud.example:0", ("cloud.example", 0)),
-        ("[::1]:65535", ("::1", 65535)),
-        ("[fe80::1%eth0]:1", ("fe80::1%eth0", 1)),
-    ],
-)
-def test_an_address_is_taken_apart(text: str, address: tuple[str, int]) -> None:
-    assert host_port(text) == address
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        ":",
-        "host",
-        "host:",
-        ":7433",
-        "::1:7433",
-        "[]:1",
-        "[host]:1",
-        "[::1]",
-        "host:-1",
-        "host:1.5",
-        "ho st:1",
-        "http://host:80",
-        "host:٣",
-        "host:65536",
-        "host:99999999999999999999",
-        "user@host:1",
-        "[::1]x:1",
-    ],
-)
-def test_a_broken_address_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"^listen: "):
-        host_port(text, name="listen")
 
 
 # Sources

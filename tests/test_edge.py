@@ -1,8 +1,8 @@
 """Embedding the edge: answers, sessions and errors as an application meets them, in virtual time."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import numpy as np
 import pytest
@@ -11,17 +11,21 @@ from pipesd import cloud, edge
 from pipesd.actors.compute import ModelledCompute, Pace
 from pipesd.actors.gateway import Gateway
 from pipesd.actors.runtime import Hooks
+from pipesd.alone import Alone
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.edge import Edge
 from pipesd.engines.alone import target_alone
-from pipesd.engines.scripted import ScriptedDraft, ScriptedTarget
+from pipesd.engines.scripted import ScriptedDraft, ScriptedTarget, ScriptedTokenizer
 from pipesd.errors import LinkError, RefusedError, UsageError
 from pipesd.lab.clock import run_virtually
 from pipesd.lab.link import LinkModel, memory_link
-from pipesd.values import Sampling
+from pipesd.values import Sampling, Slice
+from pipesd.vocabulary import Vocabulary
+from tests.speech import CHATML, TOKENIZER, SpeechTarget, rendered
+from tests.speech import as_text as as_spoken
 
 WAY = LinkModel(delay_s=0.01)
-SETTINGS = {"ping_after_s": 80_000.0, "silent_after_s": 86_400.0, "tokens_max": 40}
+SETTINGS = {"engine": "scripted", "ping_after_s": 80_000.0, "silent_after_s": 86_400.0, "tokens_max": 40}
 GREEDY = Sampling()
 
 
@@ -37,27 +41,38 @@ def as_text(tokens: list[int]) -> str:
 
 
 @asynccontextmanager
-async def clouded() -> AsyncIterator[Gateway]:
+async def clouded(target: ScriptedTarget | None = None) -> AsyncIterator[Gateway]:
     compute = ModelledCompute(Pace(0.02, 0.001))
-    config = CloudConfig(ping_after_s=80_000.0, silent_after_s=86_400.0)
-    gateway = cloud.make_gateway(config, ScriptedTarget(), compute, Hooks())
+    config = CloudConfig(engine="scripted", ping_after_s=80_000.0, silent_after_s=86_400.0)
+    gateway = cloud.make_gateway(config, target or ScriptedTarget(), compute, Hooks())
     async with gateway.running():
         yield gateway
 
 
 @asynccontextmanager
-async def connected(gateway: Gateway, **settings: object) -> AsyncIterator[Edge]:
+async def connected(
+    gateway: Gateway, draft: ScriptedDraft | None = None, **settings: object
+) -> AsyncIterator[Edge]:
     ours, theirs = memory_link(WAY, WAY)
     gateway.accept(theirs)
     config = EdgeConfig(**{**SETTINGS, **settings})  # type: ignore[arg-type]
     compute = ModelledCompute(Pace(0.005))
-    async with edge.connect_over(config, ours, ScriptedDraft(), compute, Hooks()) as connection:
+    async with edge.connect_over(config, ours, draft or ScriptedDraft(), compute, Hooks()) as connection:
         yield connection
 
 
 @asynccontextmanager
 async def both(**settings: object) -> AsyncIterator[Edge]:
-    async with clouded() as gateway, connected(gateway, **settings) as connection:
+    async with clouded() as gateway, connected(gateway, None, **settings) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def chatting(template: str, **settings: object) -> AsyncIterator[Edge]:
+    """With a target that has a chat template, unless it is empty."""
+    target = SpeechTarget(template, ends_every=9)
+    draft = ScriptedDraft(tokenizer=TOKENIZER, ends_every=9)
+    async with clouded(target) as gateway, connected(gateway, draft, **settings) as connection:
         yield connection
 
 
@@ -74,6 +89,46 @@ def test_an_answer_is_the_targets_text_in_whole_pieces():
             assert len(answer) > 3, "it was not streamed"
 
     run_virtually(main())
+
+
+class ShortTokenizer(ScriptedTokenizer):
+    """Knows fewer words than the target."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(super().vocabulary.pieces[:270])
+
+
+def test_words_that_the_draft_does_not_know_are_shown():
+    async def main() -> str:
+        draft = ScriptedDraft(tokenizer=ShortTokenizer())
+        async with clouded() as gateway, connected(gateway, draft) as connection:
+            return await text_of(connection.generate("Tell me"))
+
+    said = the_target_says("Tell me")
+    assert max(said) >= 270
+    assert run_virtually(main()) == as_text(said)
+
+
+def test_an_answer_that_a_stop_string_ended_is_over_before_its_last_piece_is_read():
+    """The reader may take its time with that, and the cloud may go meanwhile."""
+
+    async def main() -> edge.Result | None:
+        async with AsyncExitStack() as cloud_side:
+            gateway = await cloud_side.enter_async_context(clouded())
+            async with connected(gateway) as connection, connection.session() as session:
+                word = as_text(the_target_says("Tell me")[4:5])
+                answer = session.generate("Tell me", stop=[word])
+                read = 0
+                async for piece in answer:
+                    read += len(piece.tokens)
+                    if read > answer.kept_tokens:
+                        await cloud_side.aclose()
+                return answer.result
+
+    result = run_virtually(main())
+    assert result is not None
+    assert result.finish == "stop"
 
 
 def test_a_sampled_answer_depends_on_the_seed_and_on_nothing_else():
@@ -169,6 +224,123 @@ def test_leaving_an_answer_early_ends_it_and_keeps_the_session():
     run_virtually(main())
 
 
+def test_a_turn_evaluates_what_is_new_and_the_rest_is_in_the_caches():
+    judged_from: list[int] = []
+    drafted_from: list[int] = []
+
+    class Target(ScriptedTarget):
+        def forward(self, slices: Sequence[Slice]) -> list[tuple[int, ...]]:
+            judged_from.extend(part.base for part in slices)
+            return super().forward(slices)
+
+    class Draft(ScriptedDraft):
+        def extend(self, sequence: int, tokens: Sequence[int], *, prompt: bool = False) -> None:
+            drafted_from.append(self._contexts.length(sequence))
+            super().extend(sequence, tokens, prompt=prompt)
+
+    async def main() -> None:
+        async with (
+            clouded(Target()) as gateway,
+            connected(gateway, Draft()) as connection,
+            connection.session() as session,
+        ):
+            await text_of(aiter(session.generate("Hello")))
+            await asyncio.sleep(1)
+            assert min(judged_from) == min(drafted_from) == 0
+            judged_from.clear()
+            drafted_from.clear()
+            length = session.length
+            await text_of(aiter(session.generate("More")))
+            assert min(judged_from) >= length - 1
+            assert min(drafted_from) >= length - 1
+
+    run_virtually(main())
+
+
+SAYINGS = ("Tell me of the water.", "And?", "So  what <|im_end|>\n then?", "Hm")
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.9, "seed": 3}, {"tokens_max": 5}], ids=str)
+@pytest.mark.parametrize("template", ["", CHATML], ids=["raw", "chat"])
+def test_turns_are_those_of_the_target_alone(template: str, settings: dict[str, object]):
+    async def main() -> None:
+        config = CloudConfig(**{"engine": "scripted", "tokens_max": 40, **settings})  # type: ignore[arg-type]
+        target = Alone(config, SpeechTarget(template, ends_every=9), ModelledCompute(Pace(0.01)))
+        async with chatting(template, **settings) as connection, connection.session() as session:
+            for said in SAYINGS:
+                answer, reference = session.generate(said), target.generate(said)
+                text = await text_of(aiter(answer))
+                assert text == await text_of(aiter(reference))
+                assert answer.prompt_ids == reference.prompt_ids != ()
+                assert answer.kept_tokens == reference.kept_tokens
+                assert answer.result is not None
+                assert answer.result.finish == reference.finish
+                assert session.length == target.length
+
+    run_virtually(main())
+
+
+def test_a_conversation_is_put_into_the_targets_chat_template():
+    async def main() -> None:
+        async with chatting(CHATML, system="Be brief.") as connection, connection.session() as session:
+            first = session.generate("Hi")
+            said = await text_of(aiter(first))
+            second = session.generate("And?")
+            assert second.prompt_ids == ()
+            await text_of(aiter(second))
+        whole = as_spoken(first.prompt_ids) + said + as_spoken(second.prompt_ids)
+        assert whole == rendered(CHATML, "Hi", said, "And?", system="Be brief.")
+
+    run_virtually(main())
+
+
+def test_prompts_are_raw_if_that_is_asked_for_and_token_ids_always():
+    async def main() -> None:
+        async with chatting(CHATML, prompts="raw") as connection, connection.session() as session:
+            answer = session.generate("Hi")
+            await text_of(aiter(answer))
+            assert answer.prompt_ids == tuple(b"Hi")
+        async with chatting(CHATML) as connection, connection.session() as session:
+            answer = session.generate([72, 105])
+            await text_of(aiter(answer))
+            assert answer.prompt_ids == (72, 105)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(
+    ("template", "settings", "words"),
+    [
+        ("", {"prompts": "chat"}, "no chat template"),
+        ("", {"system": "Be brief."}, "^system: "),
+        (CHATML, {"system": "Be brief.", "prompts": "raw"}, "^system: "),
+        ("{{ messages[9].content }}", {}, "chat template cannot be used"),
+    ],
+)
+def test_a_way_of_prompting_that_cannot_be_is_the_callers_error_at_once(
+    template: str, settings: dict[str, object], words: str
+):
+    async def main() -> None:
+        async with chatting(template, **settings):
+            raise AssertionError("it connected")
+
+    with pytest.raises(UsageError, match=words):
+        run_virtually(main())
+
+
+def test_what_was_read_behind_a_stop_string_is_not_kept():
+    async def main() -> None:
+        said = the_target_says("Hello")
+        async with both() as connection, connection.session() as session:
+            answer = session.generate("Hello", stop=[as_text(said[7:8])])
+            read = [token async for piece in answer for token in piece.tokens]
+            assert read[: answer.kept_tokens] == said[: answer.kept_tokens]
+            assert len(read) > answer.kept_tokens
+            assert session.length == 5 + answer.kept_tokens
+
+    run_virtually(main())
+
+
 def test_the_result_counts_what_the_answer_took():
     async def main() -> None:
         async with both() as connection, connection.session() as session:
@@ -246,8 +418,11 @@ def test_answers_of_one_session_are_read_one_after_the_other():
             third, fourth = aiter(session.generate("a")), aiter(session.generate("b"))
             await anext(third)
             await anext(fourth)
+            await text_of(fourth)
+            length = session.length
             with pytest.raises(UsageError, match="newer prompt"):
                 await text_of(third)
+            assert session.length == length, "an answer that was given up moved the text"
 
     run_virtually(main())
 
@@ -277,7 +452,9 @@ def test_another_tokenizer_is_refused_by_name():
         async with clouded() as gateway:
             ours, theirs = memory_link(WAY, WAY)
             gateway.accept(theirs)
-            async with edge.connect_over(EdgeConfig(), ours, Odd(), ModelledCompute(Pace(0.005)), Hooks()):
+            async with edge.connect_over(
+                EdgeConfig(engine="scripted"), ours, Odd(), ModelledCompute(Pace(0.005)), Hooks()
+            ):
                 raise AssertionError("it was let in")
 
     with pytest.raises(RefusedError, match="token 300 is b' odd' here"):
@@ -296,9 +473,9 @@ def test_a_session_of_a_closed_connection_says_so():
 
 
 async def test_connect_and_serve_over_tcp_in_one_loop():
-    async with cloud.serve(CloudConfig(listen="127.0.0.1:0")) as served:
+    async with cloud.serve(CloudConfig(engine="scripted", listen="127.0.0.1:0")) as served:
         host, port = served.address
-        config = EdgeConfig(cloud=f"{host}:{port}", tokens_max=40)
+        config = EdgeConfig(engine="scripted", cloud=f"{host}:{port}", tokens_max=40)
         async with edge.connect(config) as one, edge.connect(config) as two, asyncio.TaskGroup() as group:
             answers = [group.create_task(text_of(each.generate("Same"))) for each in (one, two)]
         assert {answer.result() for answer in answers} == {as_text(the_target_says("Same"))}
@@ -306,5 +483,5 @@ async def test_connect_and_serve_over_tcp_in_one_loop():
 
 async def test_nobody_there_is_a_link_error():
     with pytest.raises(LinkError, match="pipesd-cloud"):
-        async with edge.connect(EdgeConfig(cloud="127.0.0.1:9")):
+        async with edge.connect(EdgeConfig(engine="scripted", cloud="127.0.0.1:9")):
             raise AssertionError("somebody answered")

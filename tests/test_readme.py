@@ -48,7 +48,7 @@ def test_the_commands_are_there_and_may_be_run():
 def test_the_flags_in_the_commands_exist():
     for command in re.findall(r"^\$ bin/pipesd-(\w+) (\w+) (.*)$", README, flags=re.MULTILINE):
         side, name, arguments = command
-        program = [sys.executable, "-c", f"from pipesd.cli import {side}; {side}()", name, "--help"]
+        program = [sys.executable, "-c", f"from pipesd.launch import {side}; {side}()", name, "--help"]
         shown = subprocess.run(program, capture_output=True, text=True, check=True).stdout
         flags = re.findall(r"(--[\w-]+)", arguments)
         assert flags

@@ -1,6 +1,6 @@
 import pytest
 
-from pipesd.summary import Summary
+from pipesd.summary import Summary, total
 
 
 def summary(**changes: object) -> Summary:
@@ -9,14 +9,21 @@ def summary(**changes: object) -> Summary:
         "finish": "length",
         "elapsed_ms": 1_500.0,
         "first_token_ms": 120.4,
-        "acceptance": 0.8125,
-        "draft_share": 0.7,
+        "accepted": 39,
+        "judged": 48,
         "passes": 13,
         "sent_bytes": 700,
         "received_bytes": 1_001,
         **changes,
     }
     return Summary(**figures)  # type: ignore[arg-type]
+
+
+def alone(**changes: object) -> Summary:
+    """Of the target alone: nothing was guessed, and nothing crossed a link."""
+    return summary(
+        **{"accepted": None, "judged": None, "sent_bytes": None, "received_bytes": None, **changes}
+    )
 
 
 def test_the_line_says_it_all():
@@ -27,7 +34,7 @@ def test_the_line_says_it_all():
 
 
 def test_the_line_leaves_out_what_was_not_measured():
-    line = summary(acceptance=None, draft_share=None, sent_bytes=None, received_bytes=None).line()
+    line = alone().line()
     assert line == "50 tokens (length), 30.0 ms per token, first after 120 ms, 26.0 passes per 100 tokens"
 
 
@@ -37,7 +44,20 @@ def test_one_direction_alone_is_no_figure(half: dict[str, object]):
 
 
 def test_an_acceptance_of_nothing_is_a_figure():
-    assert "acceptance 0.0%" in summary(acceptance=0.0).line()
+    assert "acceptance 0.0%" in summary(accepted=0).line()
+
+
+@pytest.mark.parametrize("unknown", [{"judged": 0, "accepted": 0}, {"judged": None}, {"accepted": None}])
+def test_without_judged_drafts_there_is_no_acceptance(unknown: dict[str, object]):
+    assert summary(**unknown).acceptance is None
+    assert "acceptance" not in summary(**unknown).line()
+
+
+def test_the_share_of_the_drafter_is_counted_in_tokens_of_the_text():
+    assert summary().draft_share == 39 / 50
+    assert summary(accepted=0, judged=0).draft_share == 0.0
+    assert summary(accepted=0, judged=0, tokens=0).draft_share == 0.0
+    assert alone().draft_share is None
 
 
 def test_modelled_figures_say_so():
@@ -63,8 +83,10 @@ def test_the_figures_hold_every_field_and_what_follows_from_them():
         "finish": "length",
         "elapsed_ms": 1_500.0,
         "first_token_ms": 120.4,
+        "accepted": 39,
+        "judged": 48,
         "acceptance": 0.8125,
-        "draft_share": 0.7,
+        "draft_share": 0.78,
         "drafted": None,
         "passes": 13,
         "sent_bytes": 700,
@@ -78,7 +100,47 @@ def test_the_figures_hold_every_field_and_what_follows_from_them():
 
 
 def test_figures_that_were_not_measured_stay_none():
-    figures = summary(sent_bytes=None, received_bytes=None, acceptance=None).figures()
-    assert [figures[name] for name in ("acceptance", "sent_bytes_per_100", "received_bytes_per_100")] == [
-        None
-    ] * 3
+    figures = alone().figures()
+    names = ("acceptance", "draft_share", "sent_bytes_per_100", "received_bytes_per_100")
+    assert [figures[name] for name in names] == [None] * 4
+
+
+def test_several_answers_are_told_as_one():
+    first = summary(drafted=60, modelled=True)
+    last = summary(
+        tokens=30,
+        finish="stop",
+        elapsed_ms=500.0,
+        first_token_ms=80.4,
+        accepted=1,
+        judged=2,
+        drafted=9,
+        passes=29,
+        sent_bytes=300,
+        received_bytes=99,
+    )
+    assert total([first, last]) == summary(
+        tokens=80,
+        finish="stop",
+        elapsed_ms=2_000.0,
+        first_token_ms=100.4,
+        accepted=40,
+        judged=50,
+        drafted=69,
+        passes=42,
+        sent_bytes=1_000,
+        received_bytes=1_100,
+        modelled=True,
+    )
+    assert total([first, last]).acceptance == 0.8
+
+
+def test_one_answer_in_total_is_that_answer():
+    assert total([summary()]) == summary()
+    assert total([alone(modelled=True)]) == alone(modelled=True)
+
+
+def test_a_sum_with_something_that_was_not_measured_is_not_known():
+    both = total([summary(), alone()])
+    assert (both.accepted, both.judged, both.sent_bytes, both.received_bytes) == (None,) * 4
+    assert both.tokens == 100

@@ -5,9 +5,9 @@ One piece of work at a time: a model is never entered twice.
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pipesd.errors import InterruptedStepError
 
@@ -27,16 +27,28 @@ class Compute(Protocol):
         """No more work will come."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class ThreadCompute:
     """One thread per engine."""
 
-    def __init__(self, name: str, interrupt: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, name: str, interrupt: Callable[[], None] = _nothing, last: Callable[[], None] = _nothing
+    ) -> None:
+        """``interrupt`` may be called from any thread while work runs; ``last`` is done when all is over."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._interrupt = interrupt
+        self._last: Callable[[], None] | None = last
+        self._orders: set[Future[Any]] = set()
 
     async def run(self, work: Callable[[], T], tokens: int) -> T:
         """Run in the thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, _without_stop, work)
+        order = self._thread.submit(_without_stop, work)
+        self._orders.add(order)
+        order.add_done_callback(self._orders.discard)
+        return await asyncio.wrap_future(order)
 
     def interrupt(self) -> None:
         """Pass it on to the engine."""
@@ -45,7 +57,12 @@ class ThreadCompute:
     def close(self) -> None:
         """Let the thread end after what it does now."""
         self._interrupt()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for order in tuple(self._orders):
+            order.cancel()
+        if self._last is not None:
+            self._thread.submit(self._last)
+            self._last = None
+        self._thread.shutdown(wait=False)
 
 
 def _without_stop(work: Callable[[], T]) -> T:

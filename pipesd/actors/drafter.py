@@ -54,6 +54,7 @@ class Drafter:
         except InterruptedStepError:
             return StepAborted(order.step)
         except EngineError as error:
+            logger.warning("! the draft model failed, and the target goes on alone: %s", error)
             return DraftFailed(order.step, str(error))
         except Exception as error:  # what stands behind an engine may raise anything
             logger.exception("! the draft model failed on a fault of its engine")

@@ -23,6 +23,8 @@ class TargetIdentity:
     chunk_tokens: int
     begin_ids: tuple[int, ...]
     end_ids: tuple[int, ...]
+    """The tokens that end an answer, the model's own first."""
+
     control_ids: tuple[int, ...] = ()
     """Tokens that steer the model and are never shown; the end ids need not be among them."""
 
@@ -74,6 +76,9 @@ class DraftEngine(Protocol):
     def interrupt(self) -> None:
         """Ask the call in flight to stop soon; without one, nothing happens. Callable from any thread."""
 
+    def close(self) -> None:
+        """Give the memory back. Nothing but ``interrupt`` may be called afterwards."""
+
 
 class TargetEngine(Protocol):
     """Says what the text is."""
@@ -95,3 +100,9 @@ class TargetEngine(Protocol):
 
     def release(self, sequence: int) -> None:
         """Forget the sequence."""
+
+    def interrupt(self) -> None:
+        """Ask the pass in flight to fail soon; without one, nothing happens. Callable from any thread."""
+
+    def close(self) -> None:
+        """Give the memory back. Nothing but ``interrupt`` may be called afterwards."""

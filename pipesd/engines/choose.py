@@ -1,39 +1,94 @@
-"""From the names in the settings to engines. An engine with heavy dependencies is imported when chosen."""
+"""From the settings to engines. An engine with heavy dependencies is imported when it is chosen."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+from pipesd.config import CloudConfig, CommonConfig, EdgeConfig
 from pipesd.engines.base import DraftEngine, TargetEngine
 from pipesd.engines.replay import ReplayDraft, ReplayTarget
 from pipesd.engines.scripted import ScriptedDraft, ScriptedTarget
+from pipesd.engines.store import Store
 from pipesd.engines.traces import load
-from pipesd.errors import UsageError
+from pipesd.errors import EngineError, one_line
 
-KINDS = ("scripted", "replay")
+DRAFT_CHUNK_TOKENS = 512
+"""A draft is loaded before it is known in which chunks the target reads prompts; longer ones are cut."""
 
 
-def open_draft(kind: str, *, traces: Sequence[str], agreement: float, script_seed: int) -> DraftEngine:
-    """The draft model of ``kind``; what concerns other kinds is not looked at.
+def open_draft(config: EdgeConfig) -> DraftEngine:
+    """The draft model that the settings name. Blocks while it loads.
 
-    Without ``traces`` the shipped ones are replayed. Raises ``UsageError`` if an argument is impossible, and
-    ``EngineError`` if the model cannot be loaded.
+    Raises ``UsageError`` or ``ConfigError`` if a setting is impossible, and ``EngineError`` if the model
+    cannot be loaded.
     """
-    if kind == "scripted":
-        return ScriptedDraft(script_seed, agreement=agreement)
-    if kind == "replay":
-        return ReplayDraft(load(traces))
-    raise _unknown(kind)
+    match config.engine:
+        case "llama":
+            return _llama_draft(config)
+        case "scripted":
+            return ScriptedDraft(config.script_seed, agreement=config.agreement)
+        case "replay":
+            return ReplayDraft(load(config.traces))
 
 
-def open_target(
-    kind: str, *, traces: Sequence[str], script_seed: int, context_tokens: int, chunk_tokens: int
-) -> TargetEngine:
-    """The target model of ``kind``; as ``open_draft``."""
-    if kind == "scripted":
-        return ScriptedTarget(script_seed, context_tokens=context_tokens, chunk_tokens=chunk_tokens)
-    if kind == "replay":
-        return ReplayTarget(load(traces), context_tokens=context_tokens, chunk_tokens=chunk_tokens)
-    raise _unknown(kind)
+def open_target(config: CloudConfig) -> TargetEngine:
+    """The target model that the settings name; as ``open_draft``."""
+    tokens, chunk_tokens = config.context_tokens, config.chunk_tokens
+    match config.engine:
+        case "llama":
+            return _llama_target(config)
+        case "scripted":
+            return ScriptedTarget(config.script_seed, context_tokens=tokens, chunk_tokens=chunk_tokens)
+        case "replay":
+            return ReplayTarget(load(config.traces), context_tokens=tokens, chunk_tokens=chunk_tokens)
 
 
-def _unknown(kind: str) -> UsageError:
-    return UsageError(f"engine: {kind!r} is not known; choose one of {', '.join(KINDS)}")
+def quantize(source: Path, result: Path, kind: str, threads: int) -> None:
+    """Write a model file anew with weights of ``kind``; see ``llama.quantize``. Blocks."""
+    with _llama_needed():
+        from pipesd.engines import llama  # noqa: PLC0415
+    llama.quantize(source, result, kind, threads)
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _llama_draft(config: EdgeConfig) -> DraftEngine:
+    path = Store.of_user(os.environ).path_of(config.draft)
+    with _llama_needed():
+        from pipesd.engines.llama import Model  # noqa: PLC0415
+        from pipesd.engines.llama_pair import LlamaDraft, Room  # noqa: PLC0415
+    room = Room(**_room(config), chunk_tokens=DRAFT_CHUNK_TOKENS)
+    return LlamaDraft(Model(path, config.numerics), room)
+
+
+def _llama_target(config: CloudConfig) -> TargetEngine:
+    path = Store.of_user(os.environ).path_of(config.model)
+    with _llama_needed():
+        from pipesd.engines.llama import Model  # noqa: PLC0415
+        from pipesd.engines.llama_pair import LlamaTarget, Room  # noqa: PLC0415
+    room = Room(**_room(config), chunk_tokens=config.chunk_tokens)
+    return LlamaTarget(Model(path, config.numerics), room)
+
+
+def _room(config: CommonConfig) -> dict[str, int]:
+    return {
+        "context_tokens": config.context_tokens,
+        "slots": config.kv_sequences,
+        "threads": config.threads or cores(),
+    }
+
+
+@contextmanager
+def _llama_needed() -> Iterator[None]:
+    """Say what to do if llama.cpp is not there, or its library cannot be loaded."""
+    try:
+        yield
+    except (ImportError, OSError, RuntimeError) as error:
+        raise EngineError(
+            f"llama.cpp cannot be used ({one_line(str(error))}); run pip install 'pipesd[llama]', "
+            "or try --engine replay"
+        ) from None

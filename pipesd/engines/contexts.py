@@ -6,6 +6,7 @@ Shared by the scripted and the replay engines. Steps on marks are instant and ca
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
+from pipesd.engines.base import TargetIdentity
 from pipesd.errors import EngineError, UsageError
 from pipesd.values import Slice
 
@@ -104,3 +105,32 @@ class ContextDraft(Generic[Mark]):
 
     def interrupt(self) -> None:
         """Nothing: a step is over before it could be stopped."""
+
+    def close(self) -> None:
+        """Nothing: what it holds is small."""
+
+
+class ContextTarget(Generic[Mark]):
+    """The part of a ``TargetEngine`` that looks after the sequences."""
+
+    def __init__(self, contexts: Contexts[Mark], identity: TargetIdentity) -> None:
+        """Raises ``UsageError`` for impossible chunks."""
+        if identity.chunk_tokens < 1:
+            raise UsageError(f"chunk_tokens: must be at least 1, not {identity.chunk_tokens}")
+        self._contexts = contexts
+        self._identity = identity
+
+    @property
+    def identity(self) -> TargetIdentity:
+        """What decides the target path."""
+        return self._identity
+
+    def release(self, sequence: int) -> None:
+        """Forget the sequence."""
+        self._contexts.release(sequence)
+
+    def interrupt(self) -> None:
+        """Nothing: a pass is over before it could be stopped."""
+
+    def close(self) -> None:
+        """Nothing: what it holds is small."""

@@ -17,7 +17,6 @@ import hashlib
 import logging
 import os
 import weakref
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ import psutil
 from numpy.typing import NDArray
 
 from pipesd.errors import EngineError, InterruptedStepError, UsageError, one_line
-from pipesd.vocabulary import Vocabulary
+from pipesd.vocabulary import PROBE, Vocabulary, cutting_of
 
 logger = logging.getLogger("pipesd.llama")
 
@@ -48,15 +47,15 @@ _VALUE_BYTES = 2
 _PIECE_BYTES = 256
 _SAMPLES, _SAMPLE_BYTES = 1_024, 4_096
 _DONE, _FULL, _ABORTED = 0, 1, 2
-_COMPLAINTS = (3, 4)
-"""Levels of the log: warnings and errors."""
+_WARNING, _ERROR = 3, 4
+"""Levels of llama.cpp's log."""
 
 
 class _Log:
-    """What llama.cpp says goes to the log; its last complaints explain a failure."""
+    """What llama.cpp says goes to the log; its last error, or else warning, explains a failure."""
 
     def __init__(self) -> None:
-        self._complaints: deque[str] = deque(maxlen=3)
+        self._complaints: dict[int, str] = {}
         self._callback = llama_cpp.llama_log_callback(self._take)
         llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
 
@@ -64,15 +63,16 @@ class _Log:
         line = one_line(text.decode(errors="replace").strip())
         if line.strip("."):
             logger.debug("%s", line)
-            if level in _COMPLAINTS:
-                self._complaints.append(line)
+            if level in (_WARNING, _ERROR):
+                self._complaints[level] = line
 
     def forget(self) -> None:
         self._complaints.clear()
 
     def why(self) -> str:
         """In brackets, what was complained of since ``forget``."""
-        return f" ({self._complaints[0]})" if self._complaints else ""
+        line = self._complaints.get(_ERROR) or self._complaints.get(_WARNING)
+        return f" ({line})" if line else ""
 
 
 _LOG = _Log()
@@ -97,11 +97,27 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
+class _Handle:
+    """Frees a model when the last who needs it is gone."""
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401 - a C pointer
+        weakref.finalize(self, llama_cpp.llama_model_free, model).atexit = False
+
+
+def _unusable(model: Any) -> str:  # noqa: ANN401 - a C pointer
+    """Why a model cannot draft or judge; empty if it can."""
+    if llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model):
+        return "it is recurrent, and its state cannot be cut back to an earlier token"
+    if llama_cpp.llama_model_has_encoder(model) or llama_cpp.llama_model_is_diffusion(model):
+        return "it does not write token by token"
+    return ""
+
+
 class Model:
     """A model file in memory. Raises ``EngineError`` if it cannot be loaded."""
 
     def __init__(self, path: Path, numerics: Numerics) -> None:
-        self.name = f"{path.stem} {fingerprint(path)}"
+        self.name = f"{one_line(path.stem)} {fingerprint(path)}"
         """What decides its picks: the file's name and fingerprint."""
 
         self.numerics = numerics
@@ -114,12 +130,17 @@ class Model:
             raise EngineError(
                 f"the model {path} cannot be loaded{_LOG.why()}; check the file, and that memory is enough"
             )
-        weakref.finalize(self, llama_cpp.llama_model_free, self._model).atexit = False
+        self._handle = _Handle(self._model)
+        problem = _unusable(self._model)
+        if self._about(f"{self._about('general.architecture')}.attention.causal") == "false":
+            problem = "it reads both ways and writes nothing"
+        if problem:
+            raise EngineError(f"the model {path} cannot be used, for {problem}; choose another")
         self._vocab: Any = llama_cpp.llama_model_get_vocab(self._model)
         self.context_tokens = int(llama_cpp.llama_model_n_ctx_train(self._model))
         """Most tokens of a text that it was trained on."""
 
-        self.tokenizer = LlamaTokenizer(self._vocab, keeps=self)
+        self.tokenizer = LlamaTokenizer(self._vocab, keeps=self._handle)
 
     @property
     def begin_ids(self) -> tuple[int, ...]:
@@ -153,15 +174,27 @@ class Model:
 
         llama.cpp would end the process.
         """
-        head_size = llama_cpp.llama_model_n_embd(self._model) // llama_cpp.llama_model_n_head(self._model)
+        values = self._head_values("key") + self._head_values("value")
         heads = llama_cpp.llama_model_n_head_kv(self._model) * llama_cpp.llama_model_n_layer(self._model)
-        needed = 2 * _VALUE_BYTES * heads * head_size * tokens * texts  # keys and values
+        needed = _VALUE_BYTES * values * heads * tokens * texts
         free = psutil.virtual_memory().available
         if needed > free:
             raise EngineError(
                 f"the caches of {texts} texts of {tokens} tokens need {needed // 10**6} MB, but only "
                 f"{free // 10**6} MB of memory are free; lower context_tokens or kv_sequences"
             )
+
+    def _head_values(self, kind: str) -> int:
+        """Numbers in a key or a value of one attention head."""
+        length = self._about(f"{self._about('general.architecture')}.attention.{kind}_length")
+        usual = llama_cpp.llama_model_n_embd(self._model) // llama_cpp.llama_model_n_head(self._model)
+        return int(length) if length.isdecimal() else int(usual)
+
+    def _about(self, key: str) -> str:
+        """An entry of the file's metadata; empty if there is none."""
+        buffer = ctypes.create_string_buffer(256)
+        llama_cpp.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode(errors="replace")
 
     def _new_context(self, params: llama_cpp.llama_context_params) -> Any:  # noqa: ANN401 - a C pointer
         _LOG.forget()
@@ -175,7 +208,7 @@ class LlamaTokenizer:
         """``keeps``: what the vocabulary belongs to, and must outlive it."""
         self._vocab = vocab
         self._keeps = keeps
-        self._vocabulary = Vocabulary(tuple(_pieces(vocab)))
+        self._vocabulary = Vocabulary(tuple(_pieces(vocab)), cutting_of(self.encode(PROBE)))
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -239,24 +272,26 @@ class Context:
         """Most output tokens for one ``evaluate``."""
 
         self._model = model
-        self._room = max(chunk_tokens, self.call_tokens)
+        self._room = max(min(chunk_tokens, context_tokens), self.call_tokens)
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = context_tokens * slots
         params.n_batch = params.n_ubatch = self._room
         params.n_seq_max = slots
-        params.n_outputs_max = self.call_tokens
+        params.n_outputs_max = max(self.call_tokens, slots)  # llama.cpp insists on one for each slot
         params.n_threads = params.n_threads_batch = threads
         params.kv_unified = False  # a cache of its own keeps each sequence's cells in order
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.type_k, params.type_v = _F16, _BF16 if exact else _F16
-        params.no_perf = True
+        params.no_perf = params.swa_full = True  # a sliding window could not be cut
+        params.offload_kqv = params.op_offload = False
         self._context = model._new_context(params)
         if not self._context:
             raise EngineError(
                 f"there is no context for {slots} texts of {context_tokens} tokens{_LOG.why()}; "
                 "lower context_tokens or kv_sequences"
             )
-        weakref.finalize(self, llama_cpp.llama_free, self._context).atexit = False
+        self._free = weakref.finalize(self, llama_cpp.llama_free, self._context)
+        self._free.atexit = False
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = llama_cpp.llama_batch_init(self._room, 0, 1)
         weakref.finalize(self, llama_cpp.llama_batch_free, self._batch).atexit = False
@@ -296,7 +331,12 @@ class Context:
 
     def cut(self, slot: int, length: int) -> None:
         """Forget all but the first ``length`` tokens of a slot."""
-        llama_cpp.llama_memory_seq_rm(self._memory, slot, length, -1)
+        was_cut = llama_cpp.llama_memory_seq_rm(self._memory, slot, length, -1)
+        assert was_cut, "a cache that cannot be cut"
+
+    def close(self) -> None:
+        """Give the memory of the caches back; only ``interrupt`` may follow."""
+        self._free()
 
     def allow(self) -> None:
         """Take back an ``interrupt``."""

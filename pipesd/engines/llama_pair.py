@@ -140,6 +140,10 @@ class Caches:
             if self._busy:
                 self._context.interrupt()
 
+    def close(self) -> None:
+        """Free them; only ``interrupt`` may follow."""
+        self._context.close()
+
     def _slot_of(self, sequence: int) -> int:
         """Its slot, filled."""
         taken = self._slots.take(sequence, busy=self._first_queued)
@@ -235,6 +239,10 @@ class LlamaTarget:
         """Ask the pass in flight to fail soon; without one, nothing happens. From any thread."""
         self._caches.interrupt()
 
+    def close(self) -> None:
+        """Give the memory of the caches back."""
+        self._caches.close()
+
 
 def _pick(found: list[int], number: int, part: Slice, logits: NDArray[np.float32]) -> None:
     found[number] = coupling.pick(logits, part.sampling, part.seed, part.pick_position(number))
@@ -286,6 +294,10 @@ class LlamaDraft:
     def interrupt(self) -> None:
         """Ask the call in flight to stop soon; without one, nothing happens. From any thread."""
         self._caches.interrupt()
+
+    def close(self) -> None:
+        """Give the memory of the caches back."""
+        self._caches.close()
 
     def _take_behind(self, sequence: int, length: int) -> Take:
         def take(logits: NDArray[np.float32]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pipesd.engines.base import TargetIdentity, Tokenizer
-from pipesd.engines.contexts import ContextDraft, Contexts, rolled
+from pipesd.engines.contexts import ContextDraft, Contexts, ContextTarget, rolled
 from pipesd.engines.traces import ROLLOUT_TOKENS, Guess, Trace, TracePrompt
 from pipesd.errors import EngineError, UsageError
 from pipesd.values import Proposal, Sampling, Slice
@@ -141,19 +141,17 @@ class ReplayTokenizer:
         return list(tokens)
 
 
-class ReplayTarget:
+class ReplayTarget(ContextTarget[_Place]):
     """Says what the target of a trace said."""
 
     def __init__(
         self, trace: Trace, *, context_tokens: int = CONTEXT_TOKENS, chunk_tokens: int = 512
     ) -> None:
         """Raises ``UsageError`` if a size is below 1."""
-        if chunk_tokens < 1:
-            raise UsageError(f"chunk_tokens: must be at least 1, not {chunk_tokens}")
         self._recording = _Recording(trace)
-        self._contexts = Contexts(self._recording.empty, self._recording.advance, context_tokens)
+        contexts = Contexts(self._recording.empty, self._recording.advance, context_tokens)
         self._tokenizer = ReplayTokenizer(trace)
-        self._identity = TargetIdentity(
+        identity = TargetIdentity(
             model=f"{trace.header.target} (replayed)",
             engine="replay",
             numerics="exact",
@@ -163,16 +161,12 @@ class ReplayTarget:
             end_ids=trace.header.end_ids,
             greedy_only=True,
         )
+        super().__init__(contexts, identity)
 
     @property
     def tokenizer(self) -> Tokenizer:
         """Knows the prompts of the traces."""
         return self._tokenizer
-
-    @property
-    def identity(self) -> TargetIdentity:
-        """Names the model that was recorded."""
-        return self._identity
 
     def forward(self, slices: Sequence[Slice]) -> list[tuple[int, ...]]:
         """The picks of each slice.
@@ -185,10 +179,6 @@ class ReplayTarget:
             tuple(self._recording.pick(place) for _, place in self._contexts.evaluate(part))
             for part in slices
         ]
-
-    def release(self, sequence: int) -> None:
-        """Forget the sequence."""
-        self._contexts.release(sequence)
 
 
 class ReplayDraft(ContextDraft[_Place]):

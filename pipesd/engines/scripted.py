@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipesd import coupling
 from pipesd.engines.base import TargetIdentity, Tokenizer
-from pipesd.engines.contexts import ContextDraft, Contexts, rolled
+from pipesd.engines.contexts import ContextDraft, Contexts, ContextTarget, rolled
 from pipesd.errors import UsageError
 from pipesd.values import Proposal, Sampling, Slice
 from pipesd.vocabulary import Vocabulary
@@ -138,7 +138,7 @@ class ScriptedTokenizer:
             ) from None
 
 
-class ScriptedTarget:
+class ScriptedTarget(ContextTarget[int]):
     """Says words; which ones depends on every token before."""
 
     def __init__(
@@ -153,12 +153,10 @@ class ScriptedTarget:
 
         Raises ``UsageError`` for impossible values.
         """
-        if chunk_tokens < 1:
-            raise UsageError(f"chunk_tokens: must be at least 1, not {chunk_tokens}")
         self._script = _Script(seed, ends_every)
-        self._contexts = Contexts(self._script.empty, rolled, context_tokens)
+        contexts = Contexts(self._script.empty, rolled, context_tokens)
         self._tokenizer = ScriptedTokenizer()
-        self._identity = TargetIdentity(
+        identity = TargetIdentity(
             model=f"scripted, seed {seed}, ends every {ends_every}",
             engine="scripted",
             numerics="exact",
@@ -167,16 +165,12 @@ class ScriptedTarget:
             begin_ids=(),
             end_ids=(END_ID,),
         )
+        super().__init__(contexts, identity)
 
     @property
     def tokenizer(self) -> Tokenizer:
         """Bytes and words."""
         return self._tokenizer
-
-    @property
-    def identity(self) -> TargetIdentity:
-        """Names the seed, for it decides the text."""
-        return self._identity
 
     def forward(self, slices: Sequence[Slice]) -> list[tuple[int, ...]]:
         """The picks of each slice. Raises ``EngineError`` if a text does not fit the context."""
@@ -187,10 +181,6 @@ class ScriptedTarget:
             )
             for part in slices
         ]
-
-    def release(self, sequence: int) -> None:
-        """Forget the sequence."""
-        self._contexts.release(sequence)
 
 
 class ScriptedDraft(ContextDraft[int]):

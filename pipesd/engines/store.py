@@ -103,6 +103,8 @@ class Store:
             unfinished.touch()
             try:
                 yield unfinished
+                with unfinished.open("rb+") as file:
+                    os.fsync(file.fileno())
                 os.replace(unfinished, result)
             finally:
                 unfinished.unlink(missing_ok=True)

@@ -1,22 +1,18 @@
 """Recorded prompts played in virtual time through the production actors: what a pair gives in a scenario.
 
-Run it as ``python -m pipesd.lab.run --scenario s1``. Text and guesses are those that were recorded, the
+``pipesd-lab run --scenario s1`` is the command. Text and guesses are those that were recorded, the
 pace of the machines and of the link is modelled; sessions, frames and decisions are the real ones. Nothing
 draws luck, so the same call gives the same figures.
 """
 
 import asyncio
 import hashlib
-import json
 import math
 import statistics
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
-
-import click
 
 from pipesd.actors.compute import ModelledCompute
 from pipesd.actors.runtime import Hooks
@@ -24,11 +20,11 @@ from pipesd.cloud import make_gateway
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.edge import Edge, connect_over
 from pipesd.engines.replay import ReplayDraft, ReplayTarget
-from pipesd.engines.traces import Trace, TracePrompt, load
-from pipesd.errors import EngineError, PipeSDError, TraceError, UsageError, one_line
+from pipesd.engines.traces import Trace, TracePrompt
+from pipesd.errors import EngineError, UsageError
 from pipesd.lab.clock import run_virtually
 from pipesd.lab.link import MemoryLink, memory_link
-from pipesd.lab.scenarios import SCENARIOS, Scenario, scenario_named
+from pipesd.lab.scenarios import Scenario
 from pipesd.observe import StatsObserver
 from pipesd.session.commands import GenerationStats
 from pipesd.values import Sampling
@@ -50,9 +46,7 @@ BASIS = "replayed and modelled"
 
 Way = Literal["together", "target alone"]
 
-PROGRAM = "pipesd-lab"
-DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
-
+_CLIENT = "pipesd-lab"
 _PING_S, _PATIENT_S = 80_000.0, 86_400.0
 """No timer of a live connection is to disturb a scenario, however slow."""
 
@@ -320,7 +314,7 @@ class _Reader:
 
     async def greet(self, vocabulary: int) -> None:
         """Be welcomed."""
-        await self._send(Hello(PROTOCOL_VERSION, PROGRAM, vocabulary))
+        await self._send(Hello(PROTOCOL_VERSION, _CLIENT, vocabulary))
         await anext(self._frames)
 
     async def read(self, session: int, prompt: TracePrompt, tally: _Tally) -> None:
@@ -351,46 +345,3 @@ class _Reader:
             self.received_bytes += len(data)
             for frame in decoder.feed(data):
                 yield frame
-
-
-# -- the command --------------------------------------------------------------------------------------------
-
-
-@click.command()
-@click.option("--scenario", "name", default="s1", show_default=True, help=f"One of {', '.join(SCENARIOS)}.")
-@click.option(
-    "--trace", "traces", multiple=True, help="A recording; may be repeated. [default: the shipped ones]"
-)
-@click.option("--prompt", "prompts", multiple=True, help="Its id; may be repeated. [default: all]")
-@click.option("--json", "as_json", is_flag=True, help="Give one JSON object.")
-def _command(name: str, traces: Sequence[str], prompts: Sequence[str], as_json: bool) -> None:
-    """Replay recorded prompts in virtual time: edge and cloud together, then the target alone."""
-    scenario, trace = scenario_named(name), load(traces)
-    together, alone = play(trace, prompts, scenario), play_alone(trace, prompts, scenario)
-    if as_json:
-        both = {"together": together.figures(), "target_alone": alone.figures()}
-        click.echo(json.dumps({"scenario": asdict(scenario), **both}))
-    else:
-        click.echo(f"{together.line()}\n{alone.line()}")
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command; its exit code. What is wrong is said in one sentence on standard error."""
-    try:
-        code = _command.main(list(argv), prog_name=PROGRAM, standalone_mode=False)
-    except click.ClickException as error:
-        return _fail(error.format_message(), BAD_USAGE)
-    except click.Abort:
-        return _fail("interrupted", INTERRUPTED)
-    except PipeSDError as error:
-        return _fail(str(error), BAD_USAGE if isinstance(error, UsageError | TraceError) else FAILED)
-    return code or DONE
-
-
-def _fail(message: str, code: int) -> int:
-    click.echo(f"{PROGRAM}: {one_line(message)}", err=True)
-    return code
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -72,6 +72,12 @@ class ToyTarget:
     def release(self, sequence: int) -> None:
         self.caches.pop(sequence, None)
 
+    def interrupt(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
 
 @dataclass
 class ToyDraft:
@@ -98,6 +104,9 @@ class ToyDraft:
         self.caches.pop(sequence, None)
 
     def interrupt(self) -> None:
+        return
+
+    def close(self) -> None:
         return
 
 

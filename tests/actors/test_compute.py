@@ -113,6 +113,25 @@ async def test_closing_interrupts_does_not_wait_and_drops_what_has_not_begun():
     assert gate.runs == 1
 
 
+async def test_the_last_work_is_done_once_and_after_all_else():
+    gate, done, over = Gate(), [], threading.Event()
+
+    def last() -> None:
+        done.append(gate.runs)
+        over.set()
+
+    compute = ThreadCompute("muscle", last=last)
+    running = asyncio.get_running_loop().create_task(compute.run(gate.work, 1))
+    await gate.wait_entered()
+    compute.close()
+    compute.close()
+    assert done == []
+    gate.open()
+    await running
+    assert over.wait(5)
+    assert done == [1]
+
+
 async def test_closing_leaves_work_that_cannot_be_interrupted_to_its_thread():
     gate, compute = Gate(), ThreadCompute("muscle")
     running = asyncio.get_running_loop().create_task(compute.run(gate.work, 1))

@@ -53,6 +53,9 @@ class NotingDraft:
     def interrupt(self) -> None:
         return
 
+    def close(self) -> None:
+        return
+
 
 @dataclass
 class Bench:

@@ -227,7 +227,8 @@ def _identity_is_sane(target: _Target, prompt: list[int]) -> None:
     assert identity.engine, "no kind"
     assert identity.context_tokens >= len(prompt) + PATH, "too small a context for this check"
     assert identity.chunk_tokens >= 1, "no chunk"
-    assert all(0 <= token < size for token in (*identity.begin_ids, *identity.end_ids)), "unknown ids"
+    known = (*identity.begin_ids, *identity.end_ids, *identity.control_ids)
+    assert all(0 <= token < size for token in known), "unknown ids"
     assert all(0 <= token < size for token in target.path(0, prompt)), "a pick outside the vocabulary"
 
 
@@ -289,8 +290,17 @@ def _released_sequences_start_anew(target: _Target, prompt: list[int]) -> None:
     target.engine.release(0)
     other = target.path(1, prompt[::-1])
     assert target.path(0, prompt[::-1]) == other, "a released sequence was not empty"
+    assert target.path(0, prompt) == path, "another text left a trace"
     target.engine.release(1)
-    assert target.path(0, prompt) == path, "releasing one sequence changed another"
+    found = target.forward((0, len(prompt), path[:2], 2))
+    assert found == [path[1:3]], "releasing one sequence changed another"
+
+
+def _interrupting_no_pass_does_nothing(target: _Target, prompt: list[int]) -> None:
+    path = target.path(0, prompt)
+    target.engine.interrupt()
+    found = target.forward((0, len(prompt), path[:3], 3))
+    assert found == [path[1:4]], "an interrupt between passes had an effect"
 
 
 TARGET_CHECKS = (
@@ -301,4 +311,5 @@ TARGET_CHECKS = (
     _sequences_do_not_mix,
     _a_sequence_may_occur_twice,
     _released_sequences_start_anew,
+    _interrupting_no_pass_does_nothing,
 )

@@ -15,37 +15,54 @@ READY = "pipesd-cloud: ready on "
 
 
 def command(side: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-c", f"from pipesd.cli import {side}; {side}()", *arguments]
+    return [sys.executable, "-c", f"from pipesd.launch import {side}; {side}()", *arguments]
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SETTINGS = {
+    "PIPESD_CONFIG": os.devnull,
+    "PIPESD_EDGE_ENGINE": "scripted",
+    "PIPESD_CLOUD_ENGINE": "scripted",
+    "PYTHONUNBUFFERED": "1",
+}
+"""No file of the user's, and no model unless a flag asks for one."""
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Ours without the user's settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIPESD_")}
-    return {**kept, "PIPESD_CONFIG": os.devnull, "PYTHONUNBUFFERED": "1", **extra}
+    """Ours without the user's settings, but with the user's models."""
+    is_ours = {name: not name.startswith("PIPESD_") or name == "PIPESD_HOME" for name in os.environ}
+    kept = {name: value for name, value in os.environ.items() if is_ours[name]}
+    return {**kept, **SETTINGS, **extra}
 
 
-def run(side: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    side: str, *arguments: str, env: dict[str, str] | None = None, script: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """A command to its end; ``script`` is its standard input."""
     return subprocess.run(
         command(side, *arguments),
+        input=script,
         capture_output=True,
         text=True,
         encoding="utf-8",
         timeout=PATIENCE_S,
         env=env or environment(),
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=ROOT,
         check=False,
     )
 
 
-def start(side: str, *arguments: str) -> subprocess.Popen[str]:
+def start(side: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command(side, *arguments),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env=environment(),
-        cwd=Path(__file__).resolve().parents[2],
+        env=env or environment(),
+        cwd=ROOT,
     )
 
 

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pipesd.engines.alone import answer_alone, target_alone
+from pipesd.engines.alone import TextAlone, answer_alone, target_alone
 from pipesd.engines.scripted import END_ID, ScriptedTarget
 from pipesd.errors import EngineError, UsageError
 from pipesd.values import Sampling, Slice
@@ -123,3 +123,112 @@ def test_an_impossible_limit_is_the_callers_fault_at_once() -> None:
 def test_the_longest_prompt_leaves_room_for_one_token() -> None:
     text, why = answer_alone(Watched(), [1] * 99, sampling=GREEDY, seed=0, tokens_max=5)
     assert (len(text), why) == (1, "context")
+
+
+# --- several turns ---
+
+
+def said(text: TextAlone, base: int, prompt: Sequence[int], *, tokens_max: int = 5) -> list[int]:
+    return list(text.answer(base, prompt, sampling=GREEDY, seed=0, tokens_max=tokens_max))
+
+
+def test_every_turn_is_what_a_fresh_text_of_the_same_tokens_would_be_answered() -> None:
+    text = TextAlone(Watched(chunk_tokens=3), sequence=4)
+    tokens: list[int] = []
+    for prompt in (PROMPT, [7], [1, 2, 3, 4, 5]):
+        answer = said(text, len(tokens), prompt)
+        fresh = answer_alone(
+            Watched(chunk_tokens=3), [*tokens, *prompt], sampling=GREEDY, seed=0, tokens_max=5
+        )
+        assert answer == fresh[0]
+        tokens += [*prompt, *answer]
+
+
+def test_a_turn_evaluates_what_is_new_and_nothing_twice() -> None:
+    target = Watched(chunk_tokens=4)
+    text = TextAlone(target)
+    first = said(text, 0, [1, 2], tokens_max=2)
+    target.passes.clear()
+    second = said(text, 4, [5, 6, 7, 8, 9], tokens_max=1)
+    assert [(part.base, part.tokens, part.picks, part.prompt) for part in target.passes] == [
+        (3, (first[1],), 0, False),
+        (4, (5, 6, 7, 8), 0, True),
+        (8, (9,), 1, True),
+    ]
+    assert (
+        second
+        == answer_alone(Watched(), [1, 2, *first, 5, 6, 7, 8, 9], sampling=GREEDY, seed=0, tokens_max=1)[0]
+    )
+
+
+@pytest.mark.parametrize("base", range(9))
+def test_a_turn_may_take_back_any_part_of_the_text(base: int) -> None:
+    target = Watched(chunk_tokens=2)
+    text = TextAlone(target)
+    tokens = [1, 2, 3, *said(text, 0, [1, 2, 3])]
+    answer = said(text, base, [9])
+    expected = answer_alone(Watched(), [*tokens[:base], 9], sampling=GREEDY, seed=0, tokens_max=5)
+    assert answer == expected[0]
+
+
+def test_a_turn_may_come_while_the_answer_before_is_half_read() -> None:
+    text = TextAlone(Watched())
+    path = text.answer(0, PROMPT, sampling=GREEDY, seed=0, tokens_max=50)
+    read = [next(path), next(path)]
+    kept = [*PROMPT, read[0]]
+    expected = answer_alone(Watched(), [*kept, 3], sampling=GREEDY, seed=0, tokens_max=5)
+    assert said(text, len(kept), [3]) == expected[0]
+
+
+def test_a_turn_goes_on_after_a_pass_that_failed() -> None:
+    class Flaky(Watched):
+        fails = False
+
+        def forward(self, slices: Sequence[Slice]) -> list[tuple[int, ...]]:
+            if self.fails:
+                raise EngineError("interrupted")
+            return super().forward(slices)
+
+    target = Flaky(chunk_tokens=4)
+    text = TextAlone(target)
+    tokens = [*PROMPT, *said(text, 0, PROMPT)]
+    target.fails = True
+    with pytest.raises(EngineError, match="interrupted"):
+        said(text, len(tokens), [1, 2, 3])
+    target.fails = False
+    expected = answer_alone(Watched(), [*tokens, 4, 5], sampling=GREEDY, seed=0, tokens_max=5)
+    assert said(text, len(tokens), [4, 5]) == expected[0]
+
+
+@pytest.mark.parametrize(
+    ("base", "prompt", "tokens_max", "what"),
+    [
+        (13, [1], 5, r"^base: must be between 0 and 12, not 13$"),
+        (-1, [1], 5, r"^base: must be between 0 and 12, not -1$"),
+        (12, [], 5, "is empty; give"),
+        (12, [1] * 88, 5, r"88 tokens, .* context of 100 has room for 87; shorten"),
+        (12, [1], 0, r"^tokens_max: must be at least 1, not 0"),
+    ],
+)
+def test_an_impossible_turn_leaves_the_text_as_it_was(
+    base: int, prompt: list[int], tokens_max: int, what: str
+) -> None:
+    target = Watched()
+    text = TextAlone(target)
+    tokens = [*PROMPT, *said(text, 0, PROMPT, tokens_max=2)]
+    target.passes.clear()
+    with pytest.raises(UsageError, match=what):
+        text.answer(base, prompt, sampling=GREEDY, seed=0, tokens_max=tokens_max)
+    assert target.passes == []
+    expected = answer_alone(Watched(), [*tokens, 6], sampling=GREEDY, seed=0, tokens_max=5)
+    assert said(text, len(tokens), [6]) == expected[0]
+    assert target.passes[0].base == len(tokens) - 1
+
+
+def test_a_text_that_is_over_gives_its_sequence_back() -> None:
+    target = Watched()
+    text = TextAlone(target, sequence=3)
+    said(text, 0, PROMPT)
+    assert target.released == []
+    text.release()
+    assert target.released == [3]

@@ -171,6 +171,22 @@ class ReleasesAll(ScriptedTarget):
             super().release(number)
 
 
+class TakesTheNextPassForInterrupted(ChangedSlices):
+    interrupted = False
+
+    def interrupt(self) -> None:
+        self.interrupted = True
+
+    def change(self, part: Slice) -> Slice:
+        return replace(part, tokens=part.tokens[:1] * len(part.tokens)) if self.interrupted else part
+
+
+class SteersWithUnknownTokens(ScriptedTarget):
+    def __init__(self) -> None:
+        super().__init__()
+        self._identity = replace(self._identity, control_ids=(70_000,))
+
+
 class ForgetsChunks(ChangedSlices):
     def change(self, part: Slice) -> Slice:
         return replace(part, tokens=part.tokens[-1:]) if part.prompt else part
@@ -187,6 +203,9 @@ class ForgetsChunks(ChangedSlices):
         GivesAllPicks,
         GivesFirstPicks,
         SortsSlices,
+        ReleasesAll,
+        TakesTheNextPassForInterrupted,
+        SteersWithUnknownTokens,
     ],
 )
 def test_a_broken_target_engine_is_found_out(broken: Callable[[], ScriptedTarget]) -> None:

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import llama_cpp
 import numpy as np
+import psutil
 import pytest
 
 from pipesd.engines.llama import (
@@ -113,7 +115,40 @@ def test_a_fingerprint_tells_files_apart(tmp_path: Path) -> None:
     assert len(fingerprint(other)) == 16
 
 
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("is_recurrent", "cannot be cut back"),
+        ("is_hybrid", "cannot be cut back"),
+        ("has_encoder", "token by token"),
+        ("is_diffusion", "token by token"),
+    ],
+)
+def test_a_model_of_a_kind_that_cannot_be_used_is_refused(
+    model_file: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, kind: str, why: str
+) -> None:
+    monkeypatch.setattr(llama_cpp, f"llama_model_{kind}", lambda _: True)
+    with pytest.raises(EngineError, match=f"cannot be used, for .*{why}.*; choose another"):
+        Model(model_file(SMALL), "exact")
+
+
 # --- contexts ---
+
+
+def test_there_may_be_more_slots_than_tokens_in_a_call(load_model: Callable[[str], Model]) -> None:
+    context = context_of(load_model(SMALL), slots=64)
+    context.evaluate([Cell(5 + slot, 0, slot, wanted=True) for slot in range(EXACT_TOKENS)])
+    assert np.isfinite(context.logits(EXACT_TOKENS - 1)).all()
+
+
+def test_a_context_that_is_closed_gives_its_memory_back(load_model: Callable[[str], Model]) -> None:
+    context = context_of(load_model(SMALL), context_tokens=8_192)
+    context.evaluate(cells([5, 6]))
+    before = psutil.Process().memory_info().rss
+    context.close()
+    context.close()
+    context.interrupt()
+    assert psutil.Process().memory_info().rss < before - 100_000_000
 
 
 def test_a_context_without_memory_is_one_sentence(load_model: Callable[[str], Model]) -> None:

@@ -1,70 +1,28 @@
 """The lab against hand calculation, on small recordings; and on shipped prompts, against the target alone."""
 
 import hashlib
-import json
 import math
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
-import msgspec
 import pytest
 
 from pipesd.config import EdgeConfig
-from pipesd.engines.traces import Guess, Trace, TraceHeader, TracePrompt, load
+from pipesd.engines.traces import Trace, TracePrompt, load
 from pipesd.errors import EngineError, UsageError
-from pipesd.lab import run
 from pipesd.lab.run import Played, play, play_alone
 from pipesd.lab.scenarios import SCENARIOS, Scenario
 from pipesd.values import Sampling
 from pipesd.wire.codec import encode
 from pipesd.wire.frames import Close, Draft, Open, Opened, Prompt, Verdict
+from tests.lab.recordings import END, SMALL, recorded, trace_of
 
-END = 40
 SHORT_PROMPTS = ["HumanEval/7", "HumanEval/12", "chat/6", "chat/9"]
 ONE_BY_ONE = EdgeConfig(engine="replay", upper_tokens=1, lower_tokens=1, ahead=False)
 
 
-def recorded(
-    prompt_id: str, tokens: Sequence[int], path: Sequence[int], wrong: Sequence[int] = ()
-) -> TracePrompt:
-    """A prompt whose draft is right and rather sure, but says 1 at the positions in ``wrong``."""
-    rest = (Guess(0, 0.0),) * 3
-    return TracePrompt(
-        id=prompt_id,
-        prompt_tokens=tuple(tokens),
-        target=tuple(path),
-        target_p=(0.9,) * len(path),
-        draft_top=tuple((Guess(1 if at in wrong else token, 0.9), *rest) for at, token in enumerate(path)),
-        rollouts=dict.fromkeys(wrong, ()),
-    )
-
-
-def trace_of(*prompts: TracePrompt) -> Trace:
-    header = TraceHeader(
-        format="pipesd-trace/1",
-        kind="code",
-        draft="small",
-        target="large",
-        draft_sha256="",
-        target_sha256="",
-        numerics="fast",
-        vocabulary=50,
-        end_ids=(END,),
-        pieces={token: bytes([48 + token]) for token in range(50)},
-    )
-    return Trace(header, prompts)
-
-
-SMALL = trace_of(
-    recorded("right", [5, 6, 7], [10, 11, 12, 13, 14, 15, 16]),
-    recorded("wrong", [5, 8], [20, 21, 22, 23, 24, 25], wrong=[1]),
-    recorded("ended", [5, 9, 9, 9], [30, 31, END]),
-)
 IDEAL = Scenario(
     name="ideal",
     draft_ms=10.0,
@@ -313,81 +271,3 @@ def test_the_line_is_for_a_person():
     assert "acceptance" not in alone.line()
     assert "drafts" not in alone.line()
     assert "of 2 prompts" in alone.line()
-
-
-@pytest.fixture
-def small_file(tmp_path: Path) -> str:
-    lines = [SMALL.header, *SMALL.prompts]
-    path = tmp_path / "small.jsonl"
-    path.write_bytes(b"\n".join(msgspec.json.encode(line) for line in lines) + b"\n")
-    return str(path)
-
-
-def test_the_command_prints_a_line_for_each_way(small_file, capsys):
-    assert run.main(["--trace", small_file]) == 0
-    together, alone = capsys.readouterr().out.splitlines()
-    assert together == play(SMALL, [], SCENARIOS["s1"]).line()
-    assert alone == play_alone(SMALL, [], SCENARIOS["s1"]).line()
-
-
-def test_the_command_gives_all_figures_as_json(small_file, capsys):
-    arguments = [
-        "--scenario",
-        "far",
-        "--trace",
-        small_file,
-        "--prompt",
-        "ended",
-        "--prompt",
-        "right",
-        "--json",
-    ]
-    assert run.main(arguments) == 0
-    shown, error = capsys.readouterr()
-    assert error == ""
-    answer = json.loads(shown)
-    far, ids = SCENARIOS["far"], ["ended", "right"]
-    assert answer["scenario"]["delay_ms"] == 60.0
-    assert answer["together"] == play(SMALL, ids, far).figures()
-    assert answer["target_alone"] == play_alone(SMALL, ids, far).figures()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--scenario", "s4"], "s1, s2, s3, far, fast"),
-        (["--prompt", "left"], "'left' is none of the 44"),
-        (["--trace", "no such file"], "cannot be read"),
-        (["--trace", __file__], "line 1"),
-        (["--bogus"], "--bogus"),
-        (["extra"], "extra"),
-        (["--prompt"], "requires an argument"),
-    ],
-)
-def test_bad_input_is_one_sentence_and_exit_code_2(arguments: list[str], words: str, capsys):
-    assert run.main(arguments) == 2
-    shown, error = capsys.readouterr()
-    assert shown == ""
-    assert error.startswith("pipesd-lab: ")
-    assert error.count("\n") == 1
-    assert words in error
-
-
-def test_a_play_that_fails_is_one_sentence_and_exit_code_1(tmp_path: Path, capsys):
-    twins = trace_of(recorded("one", [5, 6], [7, 11]), recorded("other", [5, 6, 7], [21]))
-    path = tmp_path / "twins.jsonl"
-    path.write_bytes(b"\n".join(msgspec.json.encode(line) for line in [twins.header, *twins.prompts]))
-    assert run.main(["--trace", str(path)]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_help_is_no_failure(capsys):
-    assert run.main(["--help"]) == 0
-    assert "s1, s2, s3, far, fast" in capsys.readouterr().out
-
-
-def test_the_module_is_the_command(small_file):
-    program = [sys.executable, "-m", "pipesd.lab.run", "--trace", small_file, "--prompt", "right"]
-    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.startswith("together at s1: ")
-    assert done.stderr == ""

@@ -1,0 +1,30 @@
+"""Where a daemon listens: HOST:PORT as text, taken apart."""
+
+import ipaddress
+
+from pipesd.errors import ConfigError
+
+_PORT_DIGITS_MAX = 10
+
+
+def host_port(text: str, *, name: str = "address", lowest_port: int = 0) -> tuple[str, int]:
+    """Host and port of HOST:PORT or [IPv6]:PORT. Raises ``ConfigError`` starting with ``name``."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        is_host = _is_ipv6(host)
+    else:
+        is_host = bool(host) and not any(letter.isspace() or letter in "[]:/@" for letter in host)
+    if not (colon and is_host and port.isascii() and port.isdigit() and len(port) <= _PORT_DIGITS_MAX):
+        raise ConfigError(f"{name}: must be HOST:PORT, such as 127.0.0.1:7433 or [::1]:7433, not {text!r}")
+    if not lowest_port <= int(port) <= 65_535:
+        raise ConfigError(f"{name}: the port must be between {lowest_port} and 65535, not {port}")
+    return host, int(port)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True

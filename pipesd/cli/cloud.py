@@ -1,0 +1,114 @@
+"""``pipesd-cloud``."""
+
+import os
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import pipesd
+from pipesd.alone import alone
+from pipesd.cli.models import pull_command
+from pipesd.cli.options import OF_AN_ANSWER, answer_options, prompt_options
+from pipesd.cli.output import Writer
+from pipesd.cli.process import Commands, observers, process_options, run_loop, say, signals
+from pipesd.cli.summaries import alone_summary
+from pipesd.cli.talk import AloneTalker, talk
+from pipesd.cloud import serve as serving
+from pipesd.config import CloudConfig
+from pipesd.flags import settings_of, take
+from pipesd.observe import Observer
+
+_LOGGER = "pipesd.cloud"
+
+_OF_A_SERVER = frozenset(
+    {
+        "listen",
+        "window_tokens",
+        "pass_tokens",
+        "sessions_max",
+        "edge_sessions_max",
+        "connections_max",
+        "handshake_timeout_s",
+        "ping_after_s",
+        "silent_after_s",
+        "send_stall_s",
+        "stop_timeout_s",
+        "kv_sequences",
+        "prompts",
+    }
+)
+"""Settings that mean something to ``serve`` only, and what has flags of its own."""
+
+
+@click.group(cls=Commands)
+@click.version_option(pipesd.__version__, prog_name="pipesd-cloud")
+def cloud_commands() -> None:
+    """The cloud: a target model that confirms or corrects what edges guess."""
+
+
+@cloud_commands.command("serve")
+@settings_of(CloudConfig, but=OF_AN_ANSWER)
+@process_options
+def serve(**given: Any) -> None:  # noqa: ANN401 - one per setting
+    """Serve edges until interrupted or terminated."""
+    seen = observers(given["log_level"], _LOGGER)
+    config = take(CloudConfig, given, dict(os.environ))
+    if run_loop(_serve(config, seen), given["loop"]) == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+async def _serve(config: CloudConfig, seen: Sequence[Observer]) -> signal.Signals | None:
+    received: list[signal.Signals] = []
+    async with serving(config, observers=seen) as server:
+
+        def stop(which: signal.Signals) -> None:
+            received.append(which)
+            server.stop()
+
+        with signals(stop):
+            host, port = server.address
+            say(f"pipesd-cloud: ready on {f'[{host}]' if ':' in host else host}:{port}")
+            await server.wait_stopped()
+    return received[0] if received else None
+
+
+@cloud_commands.command("generate")
+@prompt_options
+@answer_options
+@settings_of(CloudConfig, but=_OF_A_SERVER)
+@process_options
+def generate(prompt: str, stop: Sequence[str], show_ids: bool, as_json: bool, **given: Any) -> None:  # noqa: ANN401
+    """Give the answer of the target alone: the reference for every other way."""
+    observers(given["log_level"], _LOGGER)
+    config = take(CloudConfig, given, dict(os.environ))
+    writer = Writer(as_json=as_json, show_ids=show_ids)
+    run_loop(_generate(config, prompt, stop, writer), given["loop"])
+
+
+async def _generate(config: CloudConfig, prompt: str, stop: Sequence[str], writer: Writer) -> None:
+    async with alone(config) as target:
+        answer = target.generate(prompt, stop=stop)
+        timing = await writer.write_all(aiter(answer))
+        summary = alone_summary(target, answer, timing)
+    writer.conclude(summary, answer.prompt_ids, answer.kept_tokens)
+
+
+@cloud_commands.command("chat")
+@answer_options
+@settings_of(CloudConfig, but=_OF_A_SERVER)
+@process_options
+def chat(stop: Sequence[str], show_ids: bool, **given: Any) -> None:  # noqa: ANN401 - one per setting
+    """Talk to the target alone, line by line; /help lists what else a line may be."""
+    observers(given["log_level"], _LOGGER)
+    config = take(CloudConfig, given, dict(os.environ))
+    run_loop(_chat(config, stop, show_ids=show_ids), given["loop"])
+
+
+async def _chat(config: CloudConfig, stop: Sequence[str], *, show_ids: bool) -> None:
+    async with alone(config) as target:
+        await talk(AloneTalker(target, stop, show_ids=show_ids))
+
+
+cloud_commands.add_command(pull_command("target"))

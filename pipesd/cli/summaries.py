@@ -1,0 +1,39 @@
+"""From what an answer was to its figures."""
+
+from pipesd.actors.connection import LinkStatistics
+from pipesd.alone import Alone, AloneAnswer
+from pipesd.cli.output import Timing
+from pipesd.edge import Edge, Generation
+from pipesd.summary import Summary
+
+
+def edge_summary(edge: Edge, answer: Generation, timing: Timing, before: LinkStatistics) -> Summary:
+    """Of an answer that is complete; ``before`` is what had crossed the link when it began."""
+    assert answer.result is not None, "an answer without a result"
+    stats, crossed = answer.result.stats, edge.statistics()
+    return Summary(
+        tokens=stats.tokens,
+        finish=answer.result.finish,
+        elapsed_ms=timing.elapsed_ms,
+        first_token_ms=timing.first_token_ms,
+        accepted=stats.accepted,
+        judged=stats.accepted + stats.corrections,
+        passes=stats.verdicts,
+        drafted=stats.drafted,
+        sent_bytes=crossed.sent_bytes - before.sent_bytes,
+        received_bytes=crossed.received_bytes - before.received_bytes,
+        modelled=edge.config.engine == "replay" or edge.config.draft_ms > 0,
+    )
+
+
+def alone_summary(target: Alone, answer: AloneAnswer, timing: Timing) -> Summary:
+    """Of an answer of the target alone that is complete."""
+    assert answer.finish is not None, "an answer that has not ended"
+    return Summary(
+        tokens=answer.tokens,
+        finish=answer.finish,
+        elapsed_ms=timing.elapsed_ms,
+        first_token_ms=timing.first_token_ms,
+        passes=answer.tokens,
+        modelled=target.config.engine == "replay" or target.config.is_paced,
+    )

@@ -1,0 +1,140 @@
+"""``chat``, the same for the edge and for the target alone: who answers, and through which console."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+
+import platformdirs
+
+from pipesd.alone import Alone, AloneAnswer
+from pipesd.chat import Talker, chat
+from pipesd.cli.output import Timing, say_ids
+from pipesd.cli.process import signals, terminate
+from pipesd.cli.summaries import alone_summary, edge_summary
+from pipesd.edge import Edge, Generation
+from pipesd.summary import Summary, total
+from pipesd.terminal import PipeConsole, TerminalConsole
+from pipesd.text import Piece
+
+
+async def talk(talker: Talker) -> None:
+    """Chat at the terminal, or with the script that standard input is. Ctrl-C at a script ends the chat."""
+    chatting = asyncio.current_task()
+    assert chatting is not None, "a chat without a task"
+    received: list[signal.Signals] = []
+
+    def handle(which: signal.Signals) -> None:
+        if which == signal.SIGINT and isinstance(console, TerminalConsole) and console.interrupt():
+            return
+        received.append(which)
+        chatting.cancel()
+
+    is_terminal = sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())
+    console = TerminalConsole(_history()) if is_terminal else PipeConsole()
+    with contextlib.closing(console), signals(handle):
+        try:
+            await chat(talker, console)
+        except asyncio.CancelledError:
+            if not received:
+                raise
+            if received[-1] == signal.SIGTERM:
+                terminate()
+            raise KeyboardInterrupt from None
+
+
+def _history() -> Path:
+    return Path(platformdirs.user_state_dir("pipesd", appauthor=False)) / "chat-history"
+
+
+class _Figures:
+    """What the answers so far took."""
+
+    def __init__(self, show_ids: bool) -> None:
+        self._show_ids = show_ids
+        self._summaries: list[Summary] = []
+
+    async def passed_on(
+        self, answer: Generation | AloneAnswer, summary_of: Callable[[Timing], Summary]
+    ) -> AsyncGenerator[Piece, None]:
+        """The pieces of an answer, whose figures are noted if it is read to its end."""
+        timing, ids = Timing(), list[int]()
+        async with aclosing(aiter(answer)) as pieces:
+            async for piece in pieces:
+                timing.note()
+                ids += piece.tokens
+                yield piece
+        self._summaries.append(summary_of(timing))
+        if self._show_ids:
+            say_ids(answer.prompt_ids, ids[: answer.kept_tokens])
+
+    def clear(self) -> None:
+        self._summaries.clear()
+
+    def text(self, before: str) -> str:
+        count = len(self._summaries)
+        if not count:
+            return f"{before}\nno answer is complete yet"
+        last, all_of_them = self._summaries[-1].line(), total(self._summaries).line()
+        return f"{before}\nlast answer: {last}\n{count} complete: {all_of_them}"
+
+
+class EdgeTalker:
+    """The edge in a conversation; both sides keep their caches from turn to turn."""
+
+    def __init__(self, edge: Edge, sessions: AsyncExitStack, stop: Sequence[str], *, show_ids: bool) -> None:
+        """``sessions`` closes the last session at its end; ``reset`` must be called once before all else."""
+        self._edge = edge
+        self._sessions = sessions
+        self._stop = stop
+        self._figures = _Figures(show_ids)
+
+    async def reset(self) -> None:
+        """Begin a new session."""
+        await self._sessions.aclose()
+        self._session = await self._sessions.enter_async_context(self._edge.session())
+        self._figures.clear()
+
+    def answer(self, line: str) -> AsyncGenerator[Piece, None]:
+        """The target's answer, as it is confirmed."""
+        before, answer = self._edge.statistics(), self._session.generate(line, stop=self._stop)
+        return self._figures.passed_on(
+            answer, lambda timing: edge_summary(self._edge, answer, timing, before)
+        )
+
+    def stats(self) -> str:
+        """Who answers, and what it took."""
+        welcome = self._edge.welcome
+        return self._figures.text(
+            f"target {welcome.model}, {welcome.numerics} numerics; text of {self._session.length} tokens"
+        )
+
+
+class AloneTalker:
+    """The target alone in a conversation, on a warm cache."""
+
+    def __init__(self, target: Alone, stop: Sequence[str], *, show_ids: bool) -> None:
+        self._target = target
+        self._stop = stop
+        self._figures = _Figures(show_ids)
+
+    async def reset(self) -> None:
+        """Begin a new text."""
+        self._target.reset()
+        self._figures.clear()
+
+    def answer(self, line: str) -> AsyncGenerator[Piece, None]:
+        """The target's answer, token by token."""
+        answer = self._target.generate(line, stop=self._stop)
+        return self._figures.passed_on(answer, lambda timing: alone_summary(self._target, answer, timing))
+
+    def stats(self) -> str:
+        """Who answers, and what it took."""
+        identity = self._target.engine.identity
+        return self._figures.text(
+            f"target {identity.model} alone, {identity.numerics} numerics; "
+            f"text of {self._target.length} tokens"
+        )

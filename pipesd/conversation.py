@@ -1,0 +1,90 @@
+"""One conversation: how far its text has got, where the next prompt goes, and the answer as it is read.
+
+Pure. What an answer showed stays; what came behind a stop string, or unread, is taken back by the next turn.
+"""
+
+from collections.abc import Sequence
+
+from pipesd.dialogue import Dialogue, Turn
+from pipesd.errors import UsageError
+from pipesd.text import Piece, TextStream
+from pipesd.values import Finish
+
+
+class Conversation:
+    """The text of one session as its reader knows it."""
+
+    def __init__(self, dialogue: Dialogue) -> None:
+        self.length = 0
+        """Tokens of the text so far, prompts included."""
+
+        self._dialogue = dialogue
+        self._ends: dict[int, int] = {}
+        """Behind which lengths of the text an answer ended, and the end id that it ended with."""
+
+        self._newest: Answer | None = None
+
+    def turn(self, prompt: str | Sequence[int], base: int | None = None) -> Turn:
+        """What ``prompt`` makes of the text, cut to ``base`` tokens if that is given; nothing changes yet.
+
+        Token ids are taken as they are. Raises ``UsageError`` if the prompt cannot be encoded.
+        """
+        length = self.length if base is None else base
+        if not isinstance(prompt, str):
+            return Turn(length, tuple(prompt))
+        if not 0 <= length <= self.length:
+            raise UsageError(f"base: must be between 0 and {self.length}, not {length}")
+        return self._dialogue.turn(prompt, length, self._ends.get(length))
+
+    def begin(self, turn: Turn, text: TextStream) -> "Answer":
+        """The turn is taken: the answer to it is read through ``text``."""
+        self._ends = {length: end_id for length, end_id in self._ends.items() if length <= turn.base}
+        self.length = turn.base + len(turn.tokens)
+        self._newest = Answer(self, text)
+        return self._newest
+
+    def _grow(self, answer: "Answer", length: int, last: int | None) -> None:
+        """So far the text is read, ``last`` being its last token if that is new.
+
+        An answer that another took over from moves nothing any more.
+        """
+        if answer is self._newest:
+            self.length = length
+            if last in self._dialogue.end_ids and not answer.stopped:
+                self._ends[length] = last
+
+
+class Answer:
+    """One answer as it is read; the conversation grows with it."""
+
+    def __init__(self, conversation: Conversation, text: TextStream) -> None:
+        self._conversation = conversation
+        self._text = text
+        self._start = conversation.length
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was found: no more of the answer is wanted."""
+        return self._text.stopped
+
+    @property
+    def kept_tokens(self) -> int:
+        """How many of its tokens lie before the stop string: all, while there is none."""
+        return self._text.kept_tokens
+
+    def take(self, tokens: tuple[int, ...]) -> Piece:
+        """More tokens came; the text that can be shown now."""
+        return self._piece(self._text.feed(tokens), tokens)
+
+    def rest(self) -> Piece:
+        """No more will come; the text that was held back."""
+        return self._piece(self._text.finish(), ())
+
+    def conclude(self, finish: Finish) -> Finish:
+        """Why it ended, a stop string considered."""
+        return "stop" if self._text.stopped else finish
+
+    def _piece(self, shown: str, tokens: tuple[int, ...]) -> Piece:
+        last = tokens[-1] if tokens else None
+        self._conversation._grow(self, self._start + self._text.kept_tokens, last)
+        return Piece(shown, tokens)

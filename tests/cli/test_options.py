@@ -1,0 +1,80 @@
+import os
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from pipesd.cli.options import OF_AN_ANSWER, answer_options, prompt_options
+from pipesd.config import CloudConfig, EdgeConfig
+from pipesd.flags import settings_of, take
+
+
+def given(*arguments: str) -> dict[str, Any]:
+    """What a command that gives one answer takes these arguments for."""
+    taken: list[dict[str, Any]] = []
+
+    @click.command()
+    @prompt_options
+    @answer_options
+    def command(**named: Any) -> None:
+        taken.append(named)
+
+    done = CliRunner().invoke(command, arguments, standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return taken[0]
+
+
+def test_without_flags_nothing_is_decided():
+    assert given("-p", "Hi") == {
+        "prompt": "Hi",
+        "prompts": None,
+        "stop": (),
+        "show_ids": False,
+        "as_json": False,
+    }
+
+
+def test_every_flag_is_taken():
+    taken = given("--prompt", "Hi", "--chat", "--stop", "a", "--stop", "\n\n", "--show-ids", "--json")
+    assert taken == {
+        "prompt": "Hi",
+        "prompts": "chat",
+        "stop": ("a", "\n\n"),
+        "show_ids": True,
+        "as_json": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "prompts"),
+    [(("--raw",), "raw"), (("--chat",), "chat"), (("--raw", "--chat"), "chat"), (("--chat", "--raw"), "raw")],
+)
+def test_the_last_of_chat_and_raw_counts(flags: tuple[str, ...], prompts: str):
+    assert given("-p", "Hi", *flags)["prompts"] == prompts
+
+
+@pytest.mark.parametrize(("flags", "prompts"), [((), "raw"), (("--chat",), "chat")])
+def test_a_flag_wins_over_the_environment_and_no_flag_does_not(flags: tuple[str, ...], prompts: str):
+    taken: list[EdgeConfig] = []
+
+    @click.command()
+    @answer_options
+    @settings_of(EdgeConfig, but={"prompts"})
+    def command(stop: Any, show_ids: bool, **named: Any) -> None:
+        taken.append(take(EdgeConfig, named, {"PIPESD_EDGE_PROMPTS": "raw", "PIPESD_CONFIG": os.devnull}))
+
+    CliRunner().invoke(command, flags, standalone_mode=False)
+    assert [config.prompts for config in taken] == [prompts]
+
+
+@pytest.mark.parametrize("arguments", [(), ("-p",), ("-p", "Hi", "--chat=1"), ("-p", "Hi", "there")])
+def test_what_cannot_be_read_is_a_usage_error(arguments: tuple[str, ...]):
+    with pytest.raises(click.UsageError):
+        given(*arguments)
+
+
+@pytest.mark.parametrize("kind", [EdgeConfig, CloudConfig])
+def test_what_an_answer_is_told_are_settings(kind: type[EdgeConfig | CloudConfig]):
+    assert all(hasattr(kind(), name) for name in OF_AN_ANSWER)

@@ -1,0 +1,131 @@
+"""Both talkers, with the scripted pair. Consoles and signals: ``tests/end_to_end/test_chats.py``."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from pipesd.alone import alone
+from pipesd.cli.talk import AloneTalker, EdgeTalker
+from pipesd.cloud import serve
+from pipesd.config import CloudConfig, EdgeConfig
+from pipesd.edge import connect
+from pipesd.engines.alone import answer_alone
+from pipesd.engines.scripted import ScriptedTarget
+from pipesd.errors import UsageError
+from pipesd.values import Sampling
+
+CLOUD = CloudConfig(engine="scripted", listen="127.0.0.1:0", tokens_max=10)
+EDGE = EdgeConfig(engine="scripted", tokens_max=10)
+
+Talking = Callable[..., AbstractAsyncContextManager[AloneTalker | EdgeTalker]]
+
+
+@asynccontextmanager
+async def at_the_edge(*stop: str, show_ids: bool = False) -> AsyncIterator[EdgeTalker]:
+    async with serve(CLOUD) as cloud:
+        config = replace(EDGE, cloud="{}:{}".format(*cloud.address))
+        async with connect(config) as edge, AsyncExitStack() as sessions:
+            talker = EdgeTalker(edge, sessions, stop, show_ids=show_ids)
+            await talker.reset()
+            yield talker
+
+
+@asynccontextmanager
+async def without_an_edge(*stop: str, show_ids: bool = False) -> AsyncIterator[AloneTalker]:
+    async with alone(CLOUD) as target:
+        yield AloneTalker(target, stop, show_ids=show_ids)
+
+
+both = pytest.mark.parametrize("talking", [at_the_edge, without_an_edge])
+
+
+def path_behind(text: bytes, *more: int, tokens_max: int = 10) -> list[int]:
+    prompt = [*text, *more]
+    return answer_alone(ScriptedTarget(), prompt, sampling=Sampling(), seed=0, tokens_max=tokens_max)[0]
+
+
+def as_text(tokens: list[int]) -> str:
+    pieces = ScriptedTarget().tokenizer.vocabulary.pieces
+    return b"".join(pieces[token] for token in tokens).decode()
+
+
+async def answered(talker: AloneTalker | EdgeTalker, line: str) -> str:
+    return "".join([str(piece) async for piece in talker.answer(line)])
+
+
+@both
+async def test_each_answer_continues_the_conversation_until_it_is_reset(talking: Talking):
+    first = path_behind(b"Tell me")
+    second = path_behind(b"Tell me", *first, *b"Go on")
+    async with talking() as talker:
+        assert await answered(talker, "Tell me") == as_text(first)
+        assert await answered(talker, "Go on") == as_text(second)
+        await talker.reset()
+        assert await answered(talker, "Tell me") == as_text(first)
+
+
+@both
+async def test_an_answer_that_is_left_keeps_what_was_read(talking: Talking):
+    async with talking() as talker:
+        async with aclosing(talker.answer("Tell me")) as pieces:
+            read = list((await anext(pieces)).tokens)
+        assert "no answer is complete yet" in talker.stats()
+        assert f"text of {7 + len(read)} tokens" in talker.stats()
+        assert await answered(talker, "Go on") == as_text(path_behind(b"Tell me", *read, *b"Go on"))
+
+
+@both
+async def test_figures_are_those_of_the_last_answer_and_of_all(talking: Talking):
+    async with talking() as talker:
+        before, *rest = talker.stats().splitlines()
+        assert rest == ["no answer is complete yet"]
+        assert before.startswith("target scripted, seed 0")
+        assert before.endswith("exact numerics; text of 0 tokens")
+        await answered(talker, "Tell me")
+        await answered(talker, "Go on")
+        text, last, every = talker.stats().splitlines()
+        assert text.endswith("text of 32 tokens")
+        assert last.startswith("last answer: 10 tokens (length)")
+        assert every.startswith("2 complete: 20 tokens (length)")
+        assert ("acceptance" in last) == isinstance(talker, EdgeTalker)
+        await talker.reset()
+        assert talker.stats().splitlines() == [before, "no answer is complete yet"]
+
+
+@both
+async def test_ids_are_shown_if_that_is_asked_for(talking: Talking, capsys):
+    said = path_behind(b"Tell me")
+    stop = as_text(said[4:5])
+    kept = said[: said.index(said[4])]
+    async with talking(stop, show_ids=True) as talker:
+        assert await answered(talker, "Tell me") == as_text(kept)
+    ids = " ".join(map(str, kept))
+    assert capsys.readouterr() == ("", f"prompt ids: 84 101 108 108 32 109 101\nanswer ids: {ids}\n")
+    async with talking() as talker:
+        await answered(talker, "Tell me")
+    assert capsys.readouterr() == ("", "")
+
+
+@both
+async def test_a_line_that_cannot_be_answered_changes_nothing(talking: Talking):
+    async with talking() as talker:
+        await answered(talker, "Tell me")
+        with pytest.raises(UsageError, match="empty"):
+            await answered(talker, "")
+        with pytest.raises(UsageError, match="shorten it"):
+            await answered(talker, "x" * 9_000)
+        assert "1 complete" in talker.stats()
+        first = path_behind(b"Tell me")
+        assert await answered(talker, "Go on") == as_text(path_behind(b"Tell me", *first, *b"Go on"))
+
+
+async def test_a_reset_gives_the_old_session_back():
+    async with serve(replace(CLOUD, edge_sessions_max=1)) as cloud:
+        config = replace(EDGE, cloud="{}:{}".format(*cloud.address))
+        async with connect(config) as edge, AsyncExitStack() as sessions:
+            talker = EdgeTalker(edge, sessions, (), show_ids=False)
+            for _ in range(3):
+                await talker.reset()
+                assert await answered(talker, "Tell me") == as_text(path_behind(b"Tell me"))

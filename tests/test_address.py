@@ -1,0 +1,45 @@
+import pytest
+
+from pipesd.address import host_port
+from pipesd.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:7433", ("127.0.0.1", 7433)),
+        ("cloud.example:0", ("cloud.example", 0)),
+        ("[::1]:65535", ("::1", 65535)),
+        ("[fe80::1%eth0]:1", ("fe80::1%eth0", 1)),
+    ],
+)
+def test_an_address_is_taken_apart(text: str, address: tuple[str, int]) -> None:
+    assert host_port(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":",
+        "host",
+        "host:",
+        ":7433",
+        "::1:7433",
+        "[]:1",
+        "[host]:1",
+        "[::1]",
+        "host:-1",
+        "host:1.5",
+        "ho st:1",
+        "http://host:80",
+        "host:٣",
+        "host:65536",
+        "host:99999999999999999999",
+        "user@host:1",
+        "[::1]x:1",
+    ],
+)
+def test_a_broken_address_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^listen: "):
+        host_port(text, name="listen")

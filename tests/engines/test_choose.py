@@ -232,7 +232,7 @@ def test_a_draft_has_its_model_and_the_room_that_the_settings_give(home: Path) -
     assert model.given == (home / "own.gguf", "fast")
     assert room.named == {
         "context_tokens": 8_192,
-        "slots": 4,
+        "slots": 2,
         "threads": 3,
         "chunk_tokens": DRAFT_CHUNK_TOKENS,
     }

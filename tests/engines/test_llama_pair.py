@@ -116,7 +116,7 @@ def test_looking_again_behind_a_prompt_chunk_reads_the_chunk_anew(model: Model, 
     draft.release(0)
 
 
-def interrupting(draft: LlamaDraft, work: Callable[[], None]) -> list[BaseException]:
+def interrupting(engine: LlamaDraft | LlamaTarget, work: Callable[[], None]) -> list[BaseException]:
     """Do ``work`` in a thread, interrupting it without pause; what it raised."""
     raised: list[BaseException] = []
 
@@ -129,7 +129,7 @@ def interrupting(draft: LlamaDraft, work: Callable[[], None]) -> list[BaseExcept
     thread = threading.Thread(target=run)
     thread.start()
     while thread.is_alive():
-        draft.interrupt()
+        engine.interrupt()
         thread.join(0.001)
     return raised
 
@@ -171,20 +171,12 @@ def test_an_interrupted_reading_anew_forgets_nothing(model: Model, draft: LlamaD
 def test_an_interrupted_pass_fails_and_the_next_one_is_right(model: Model, target: LlamaTarget) -> None:
     text = text_of(model, 100)
     expected = answer_alone(target, text, sampling=GREEDY, seed=0, tokens_max=3)
-    raised: list[BaseException] = []
 
-    def run() -> None:
-        try:
-            for _ in range(1_000):
-                target.forward([output(0, 0, text, 1)])
-        except BaseException as error:
-            raised.append(error)
+    def work() -> None:
+        for _ in range(1_000):
+            target.forward([output(0, 0, text, 1)])
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    while thread.is_alive():
-        target.interrupt()
-        thread.join(0.001)
+    raised = interrupting(target, work)
     assert [type(error) for error in raised] == [InterruptedStepError]
     target.release(0)
     assert answer_alone(target, text, sampling=GREEDY, seed=0, tokens_max=3) == expected

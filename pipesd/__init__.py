@@ -41,7 +41,7 @@ __all__ = [
     "connect",
     "serve",
 ]
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOMES = {
     "cloud": ("serve",),

@@ -21,7 +21,7 @@ from pipesd.observe import Observer
 from pipesd.session.rules import CloudRules, Patience
 from pipesd.wire.frames import PROTOCOL_VERSION, Welcome
 
-__all__ = ["Cloud", "compute_for", "make_gateway", "serve"]
+__all__ = ["Cloud", "cloud_rules", "compute_for", "make_gateway", "serve", "welcome_of"]
 
 
 REPLY_FRAMES = 128
@@ -62,21 +62,12 @@ async def serve(config: CloudConfig, *, observers: Sequence[Observer] = ()) -> A
 
 def make_gateway(config: CloudConfig, engine: TargetEngine, compute: Compute, hooks: Hooks) -> Gateway:
     """The cloud's actors, for whoever brings links of another kind."""
-    rules = CloudRules(
-        sessions_max=config.sessions_max,
-        edge_sessions_max=config.edge_sessions_max,
-        connections_max=config.connections_max,
-        pass_tokens=config.pass_tokens,
-        patience=Patience(
-            greeting_s=config.handshake_timeout_s,
-            ping_after_s=config.ping_after_s,
-            silent_after_s=config.silent_after_s,
-        ),
-    )
     limits = ConnectionLimits(
         queued_frames=REPLY_FRAMES, stall_s=config.send_stall_s, stop_s=config.stop_timeout_s
     )
-    return Gateway(rules, _welcome(config, engine), engine, compute, limits=limits, hooks=hooks)
+    return Gateway(
+        cloud_rules(config), welcome_of(config, engine), engine, compute, limits=limits, hooks=hooks
+    )
 
 
 def compute_for(config: CloudConfig, engine: TargetEngine) -> Compute:
@@ -86,7 +77,24 @@ def compute_for(config: CloudConfig, engine: TargetEngine) -> Compute:
     return ThreadCompute("pipesd-target", engine.interrupt, engine.close)
 
 
-def _welcome(config: CloudConfig, engine: TargetEngine) -> Welcome:
+def cloud_rules(config: CloudConfig) -> CloudRules:
+    """What the cloud decides by."""
+    return CloudRules(
+        sessions_max=config.sessions_max,
+        edge_sessions_max=config.edge_sessions_max,
+        connections_max=config.connections_max,
+        pass_tokens=config.pass_tokens,
+        verify=config.verify,
+        patience=Patience(
+            greeting_s=config.handshake_timeout_s,
+            ping_after_s=config.ping_after_s,
+            silent_after_s=config.silent_after_s,
+        ),
+    )
+
+
+def welcome_of(config: CloudConfig, engine: TargetEngine) -> Welcome:
+    """What edges are told about this cloud."""
     identity, vocabulary = engine.identity, engine.tokenizer.vocabulary
     return Welcome(
         version=PROTOCOL_VERSION,

@@ -5,42 +5,22 @@
 """
 
 import difflib
-import math
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import platformdirs
 
 from pipesd.address import host_port
 from pipesd.errors import ConfigError, UsageError
-from pipesd.values import PromptMode, Sampling
+from pipesd.values import Ahead, Batching, PolicyName, PromptMode, Range, Sampling, Verify
 
 SECTIONS = ("edge", "cloud")
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """The numbers that a setting may be; both ends belong to it unless ``above``."""
-
-    low: float
-    high: float
-    above: bool = False
-    """Whether ``low`` itself is too low."""
-
-    def check(self, name: str, value: float) -> None:
-        """Raise ``ConfigError`` if ``value`` is outside."""
-        if self.low < value <= self.high or (value == self.low and not self.above):
-            return
-        lowest = f"above {self.low}" if self.above else f"at least {self.low}"
-        advice = "lower it" if value > self.high else "raise it"
-        if math.isnan(value):
-            advice = "give a number"
-        raise ConfigError(f"{name}: must be {lowest} and at most {self.high}, not {value}; {advice}")
 
 
 Share = Annotated[float, Range(0, 1)]
@@ -155,20 +135,26 @@ class EdgeConfig(CommonConfig):
     draft_ms: Milliseconds = 0.0
     """Modelled time of one draft step; for the scripted and replay engines."""
 
-    r1: Share = 0.3
+    policy: PolicyName = "pipesd"
+    """How to draft, send and ask: pipesd, a published way for comparison, or pipesd without one part."""
+
+    r1: Share | None = None
     """Ask for a verdict once the product of the confidences since the last ask is at most this; 0 is off."""
 
-    r2: Share = 0.4
+    r2: Share | None = None
     """Ask for a verdict once a single draft's confidence is at most this; 0 is off."""
 
-    upper_tokens: Count = 8
+    upper_tokens: Count | None = None
     """Most drafts between two asks."""
 
-    lower_tokens: Count = 2
+    lower_tokens: Count | None = None
     """Fewest drafts worth asking for once the drafter has nothing left to do; at most ``upper_tokens``."""
 
-    ahead: bool = True
-    """Whether to draft on while a verdict is pending; otherwise the drafter waits for it."""
+    ahead: Ahead | None = None
+    """Whether to draft on while a verdict is pending; expected: if that is expected to gain time."""
+
+    batching: Batching | None = None
+    """When drafts leave before a verdict on them is asked for."""
 
     window_tokens: Count = 32
     """Most drafts without a verdict; at least ``upper_tokens``. The cloud may grant less."""
@@ -180,7 +166,9 @@ class EdgeConfig(CommonConfig):
         CommonConfig.__post_init__(self)  # slots rebuild the class, so super() without arguments fails
         host_port(self.cloud, name="cloud", lowest_port=1)
         self._check_pace("draft_ms")
-        if self.lower_tokens > self.upper_tokens:
+        if self.upper_tokens is None:
+            return
+        if self.lower_tokens is not None and self.lower_tokens > self.upper_tokens:
             raise ConfigError(
                 f"lower_tokens: must be at most upper_tokens ({self.upper_tokens}), "
                 f"not {self.lower_tokens}; lower it, or raise upper_tokens"
@@ -218,6 +206,9 @@ class CloudConfig(CommonConfig):
 
     pass_tokens: Count = 256
     """Most tokens of all sessions together in one pass."""
+
+    verify: Verify = "piggyback"
+    """Which drafts a pass judges: those asked about; also any that have arrived; eagerly, without an ask."""
 
     sessions_max: Count = 64
     """Most sessions open at once, over all connections."""
@@ -362,13 +353,22 @@ def _hints(kind: type[CommonConfig]) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(kind)}
 
 
+def optional(hint: Any) -> Any:  # noqa: ANN401
+    """What a setting is if it is given: ``X`` of ``X | None``, and of any other hint the hint itself."""
+    return get_args(hint)[0] if get_origin(hint) is UnionType or get_origin(hint) is Union else hint
+
+
 def _from_text(name: str, text: str, hint: Any) -> object:  # noqa: ANN401
+    hint = optional(hint)
     if get_origin(hint) is tuple:
         return tuple(part for part in text.split(os.pathsep) if part)
     return _converted(name, text, hint, strict=False)
 
 
 def _checked(name: str, value: object, hint: Any) -> Any:  # noqa: ANN401
+    if value is None and optional(hint) is not hint:
+        return None
+    hint = optional(hint)
     converted = _converted(name, value, hint, strict=True)
     for bounds in getattr(hint, "__metadata__", ()):
         bounds.check(name, converted)

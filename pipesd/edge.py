@@ -23,9 +23,9 @@ from pipesd.conversation import Answer, Conversation
 from pipesd.dialogue import Dialogue, Turn
 from pipesd.engines.base import DraftEngine
 from pipesd.engines.choose import open_draft
-from pipesd.errors import UsageError
+from pipesd.errors import ConfigError, UsageError
 from pipesd.observe import Observer
-from pipesd.planner.trigger import Thresholds
+from pipesd.planner.policies import POLICIES, Policy, adapted
 from pipesd.session.commands import GenerationStats
 from pipesd.session.events import PromptGiven
 from pipesd.session.rules import EdgeRules, Patience
@@ -33,7 +33,16 @@ from pipesd.text import Piece, TextStream
 from pipesd.values import Finish, Sampling
 from pipesd.wire.frames import Welcome
 
-__all__ = ["Edge", "Generation", "Result", "Session", "connect", "connect_over"]
+__all__ = [
+    "Edge",
+    "Generation",
+    "Result",
+    "Session",
+    "connect",
+    "connect_over",
+    "edge_rules",
+    "policy_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +259,8 @@ async def connect(config: EdgeConfig, *, observers: Sequence[Observer] = ()) -> 
     Raises ``ConfigError``, ``EngineError``, ``LinkError``, ``PeerError`` or ``RefusedError``, each with one
     sentence that says what to do.
     """
+    if policy_of(config).writers == "edge":
+        raise ConfigError("policy: edge-only needs no cloud; use pipesd.alone.edge_alone instead of connect")
     host, port = host_port(config.cloud, name="cloud")
     engine = await run_once("pipesd-draft", lambda: open_draft(config))
     link = await open_tcp_link(host, port, config.connect_timeout_s)
@@ -264,7 +275,7 @@ async def connect_over(
     config: EdgeConfig, link: Link, engine: DraftEngine, compute: Compute, hooks: Hooks
 ) -> AsyncIterator[Edge]:
     """Like ``connect``, over a link and an engine that are there already; both are given up at the end."""
-    rules = _rules(config, engine)
+    rules = edge_rules(config, engine.context_tokens)
     runtime = EdgeRuntime(rules, link, engine, compute, stop_s=config.stop_timeout_s, hooks=hooks)
     async with runtime.running():
         welcome = await runtime.wait_ready()
@@ -297,12 +308,31 @@ def _compute(config: EdgeConfig, engine: DraftEngine) -> Compute:
     return ThreadCompute("pipesd-draft", engine.interrupt, engine.close)
 
 
-def _rules(config: EdgeConfig, engine: DraftEngine) -> EdgeRules:
+def policy_of(config: EdgeConfig) -> Policy:
+    """The policy that the settings name, with what else they say of it.
+
+    Raises ``ConfigError`` if the two do not go together.
+    """
+    try:
+        return adapted(
+            POLICIES[config.policy],
+            r1=config.r1,
+            r2=config.r2,
+            upper_tokens=config.upper_tokens,
+            lower_tokens=config.lower_tokens,
+            ahead=config.ahead,
+            batching=config.batching,
+        )
+    except UsageError as error:
+        raise ConfigError(f"{error}; policy {config.policy} needs another value") from None
+
+
+def edge_rules(config: EdgeConfig, draft_context_tokens: int) -> EdgeRules:
+    """What the edge decides by. Raises ``ConfigError`` if the settings do not go together."""
     return EdgeRules(
-        thresholds=Thresholds(config.r1, config.r2, config.upper_tokens, config.lower_tokens),
-        ahead=config.ahead,
+        policy=policy_of(config),
         window_tokens=config.window_tokens,
-        draft_context_tokens=engine.context_tokens,
+        draft_context_tokens=draft_context_tokens,
         patience=Patience(
             greeting_s=config.connect_timeout_s,
             ping_after_s=config.ping_after_s,

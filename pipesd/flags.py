@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import click
 
-from pipesd.config import CommonConfig, Config, load
+from pipesd.config import CommonConfig, Config, load, optional
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -48,16 +48,14 @@ def _options(kind: type[CommonConfig], but: Container[str]) -> Iterator[Callable
     hints = get_type_hints(kind, include_extras=True)
     docs = field_docs(kind)
     for field in (each for each in fields(kind) if each.name not in but):
-        default = "" if field.default in ((), "") else f" [default: {field.default}]"
-        yield _option(field.name, hints[field.name], docs[field.name] + default)
+        default = "" if field.default in ((), "", None) else f" [default: {field.default}]"
+        yield _option(field.name, optional(hints[field.name]), docs[field.name] + default)
 
 
 def _option(name: str, hint: Any, description: str) -> Callable[[Any], Any]:  # noqa: ANN401 - any annotation
     flag = name.replace("_", "-")
     kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     text = description.replace("``", "")
-    if kind is bool:
-        return click.option(f"--{flag}/--no-{flag}", name, default=None, help=text)
     if get_origin(kind) is tuple:
         return click.option(f"--{flag.removesuffix('s')}", name, multiple=True, help=text)
     if get_origin(kind) is Literal:

@@ -6,6 +6,7 @@ knows the segments evaluates the same chunks. Taking text back inside a chunk ma
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(slots=True)
@@ -14,8 +15,7 @@ class _Segment:
     prompt: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Positions ``start`` … ``end`` - 1, which are evaluated in one go: a prompt chunk, or output."""
 
     start: int

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from pipesd.errors import UsageError
+from pipesd.errors import ConfigError, UsageError
 
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 """Index into a vocabulary."""
@@ -19,6 +19,35 @@ Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 PromptMode = Literal["auto", "chat", "raw"]
 """How prompts are taken: in the chat template, as they are, or in the template where there is one."""
+
+Batching = Literal["at_trigger", "immediate", "planned", "work_conserving"]
+"""When drafts leave before their trigger: never, each at once, as planned, or whenever the link is idle."""
+
+Ahead = Literal["never", "always", "expected"]
+"""Whether to draft on while a verdict is pending; ``expected`` weighs it at each trigger."""
+
+Verify = Literal["on_request", "piggyback", "eager"]
+"""Which drafts a pass judges: of sessions that asked; also those that have arrived of others, free of an
+extra pass; or whatever has arrived, whenever the target would be idle."""
+
+PolicyName = Literal[
+    "pipesd",
+    "vanilla",
+    "hsl",
+    "edgellm",
+    "edgellm-full",
+    "cloud-only",
+    "edge-only",
+    "pipesd-no-plan",
+    "pipesd-immediate",
+    "pipesd-work-conserving",
+    "pipesd-fixed-trigger",
+    "pipesd-token-only",
+    "pipesd-sequence-only",
+    "pipesd-never-ahead",
+    "pipesd-always-ahead",
+]
+"""The presets of ``planner.policies``."""
 
 Finish = Literal["stop", "length", "context"]
 """Why a generation ended: an end id, ``tokens_max``, or a full context."""
@@ -56,6 +85,26 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     def greedy(self) -> bool:
         """Whether no noise is drawn."""
         return self.temperature == 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The numbers that a setting may be; both ends belong to it unless ``above``."""
+
+    low: float
+    high: float
+    above: bool = False
+    """Whether ``low`` itself is too low."""
+
+    def check(self, name: str, value: float) -> None:
+        """Raise ``ConfigError`` if ``value`` is outside."""
+        if self.low < value <= self.high or (value == self.low and not self.above):
+            return
+        lowest = f"above {self.low}" if self.above else f"at least {self.low}"
+        advice = "lower it" if value > self.high else "raise it"
+        if value != value:  # noqa: PLR0124 - not a number; a whole one may be too large for math.isnan
+            advice = "give a number"
+        raise ConfigError(f"{name}: must be {lowest} and at most {self.high}, not {value}; {advice}")
 
 
 @dataclass(frozen=True, slots=True)

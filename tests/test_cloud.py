@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pipesd.actors.compute import ModelledCompute, ThreadCompute
-from pipesd.cloud import compute_for, serve
+from pipesd.cloud import cloud_rules, compute_for, serve
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.edge import connect
 from pipesd.engines.alone import answer_alone
@@ -49,6 +49,13 @@ async def test_an_edge_is_told_who_the_target_is():
     assert (welcome.context_tokens, welcome.chunk_tokens) == (500, 70)
     assert (welcome.end_ids, welcome.begin_ids, welcome.control_ids) == (identity.end_ids, (), ())
     assert welcome.template == ""
+
+
+def test_settings_become_rules():
+    rules = cloud_rules(CloudConfig(verify="eager", pass_tokens=9, sessions_max=3, handshake_timeout_s=4))
+    assert (rules.verify, rules.pass_tokens, rules.sessions_max) == ("eager", 9, 3)
+    assert rules.patience.greeting_s == 4
+    assert cloud_rules(CloudConfig()).verify == "piggyback"
 
 
 async def test_an_address_in_use_is_a_setting_to_change():

@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
+from typing import get_args
 
 import platformdirs
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from pipesd.config import CloudConfig, CommonConfig, EdgeConfig, load
 from pipesd.engines.manifest import default_model
 from pipesd.errors import ConfigError
-from pipesd.values import Sampling
+from pipesd.values import PolicyName, Sampling
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +65,7 @@ def test_every_setting_has_a_description(kind: type[CommonConfig]) -> None:
         ("upper_tokens", 0, "must be at least 1 and at most 2147483647, not 0; raise it"),
         ("upper_tokens", "8", "must be a whole number, not '8'"),
         ("upper_tokens", True, "must be a whole number, not True"),
-        ("lower_tokens", 9, "must be at most upper_tokens (8), not 9; lower it, or raise upper_tokens"),
-        ("window_tokens", 7, "must be at least upper_tokens (8), not 7; raise it, or lower upper_tokens"),
+        ("lower_tokens", 0, "must be at least 1 and at most 2147483647, not 0; raise it"),
         ("agreement", 1.5, "must be at least 0 and at most 1, not 1.5; lower it"),
         ("draft_ms", -1, "must be at least 0 and at most 60000, not -1.0; raise it"),
         ("r1", float("nan"), "must be at least 0 and at most 1, not nan; give a number"),
@@ -84,7 +84,9 @@ def test_every_setting_has_a_description(kind: type[CommonConfig]) -> None:
         ("kv_sequences", 65, "must be at least 1 and at most 64, not 65; lower it"),
         ("system", 1, "must be text, not 1"),
         ("draft", None, "must be text, not None"),
-        ("ahead", 1, "must be true or false, not 1"),
+        ("policy", "fast", f"must be {' or '.join(get_args(PolicyName))}, not 'fast'"),
+        ("ahead", True, "must be never or always or expected, not True"),
+        ("batching", "", "must be at_trigger or immediate or planned or work_conserving, not ''"),
         ("traces", "a.jsonl", "must be a list of texts, not 'a.jsonl'"),
         ("seed", -1, "must be at least 0 and at most 9223372036854775807, not -1; raise it"),
         ("temperature", -0.5, "must be between 0 and 100, not -0.5; choose a value within"),
@@ -98,6 +100,43 @@ def test_an_impossible_setting_is_named(name: str, value: object, says: str) -> 
     with pytest.raises(ConfigError) as caught:
         EdgeConfig(**{name: value})  # type: ignore[arg-type]
     assert str(caught.value) == f"{name}: {says}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {"upper_tokens": 8, "lower_tokens": 9},
+            "lower_tokens: must be at most upper_tokens (8), not 9; lower it, or raise upper_tokens",
+        ),
+        (
+            {"upper_tokens": 8, "window_tokens": 7},
+            "window_tokens: must be at least upper_tokens (8), not 7; raise it, or lower upper_tokens",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_named(settings: dict[str, int], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        EdgeConfig(**settings)  # type: ignore[arg-type]
+    assert str(caught.value) == says
+
+
+def test_what_the_policy_says_is_not_known_until_it_is_overridden() -> None:
+    edge = EdgeConfig()
+    assert edge.policy == "pipesd"
+    own = (edge.r1, edge.r2, edge.upper_tokens, edge.lower_tokens, edge.ahead, edge.batching)
+    assert own == (None,) * 6
+    assert edge == EdgeConfig(
+        r1=None, r2=None, upper_tokens=None, lower_tokens=None, ahead=None, batching=None
+    )
+    assert EdgeConfig(window_tokens=1).window_tokens == 1
+
+
+def test_an_unknown_way_to_verify_is_named() -> None:
+    assert CloudConfig().verify == "piggyback"
+    with pytest.raises(ConfigError) as caught:
+        CloudConfig(verify="never")  # type: ignore[arg-type]
+    assert str(caught.value) == "verify: must be on_request or piggyback or eager, not 'never'"
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(CloudConfig)])
@@ -162,7 +201,8 @@ def test_the_environment_holds_text() -> None:
     environ = {"PIPESD_CLOUD_TRACES": paths, "PIPESD_CLOUD_PASS_MS": "25", "PIPESD_CLOUD_ENGINE": "replay"}
     cloud = load(CloudConfig, file=None, environ=environ, flags={})
     assert cloud == CloudConfig(traces=("a.jsonl", "b.jsonl"), pass_ms=25.0, engine="replay")
-    assert not load_edge(environ={"PIPESD_EDGE_AHEAD": "false"}).ahead
+    environ = {"PIPESD_EDGE_AHEAD": "never", "PIPESD_EDGE_R1": "0.5", "PIPESD_EDGE_UPPER_TOKENS": "4"}
+    assert load_edge(environ=environ) == EdgeConfig(ahead="never", r1=0.5, upper_tokens=4)
 
 
 def test_a_file_is_found(tmp_path: Path, users_directory: Path) -> None:
@@ -212,7 +252,8 @@ def test_an_error_in_a_file_names_setting_and_file(tmp_path: Path, text: str, sa
     ("variable", "text", "says"),
     [
         ("R1", "much", "r1: must be a number, not 'much' (from the environment variable PIPESD_EDGE_R1)"),
-        ("AHEAD", "maybe", "ahead: must be true or false, not 'maybe' (from the environment variable …)"),
+        ("AHEAD", "no", "ahead: must be never or always or expected, not 'no' (from the environment …)"),
+        ("UPPER_TOKENS", "", "upper_tokens: must be a whole number, not '' (from the environment …)"),
         ("TOKENS_MAX", "0", "tokens_max: must be at least 1 …; raise it (from the environment variable …)"),
         ("TOKEN_MAX", "1", "PIPESD_EDGE_TOKEN_MAX: unknown environment variable; … PIPESD_EDGE_TOKENS_MAX"),
         ("tokens_max", "1", "PIPESD_EDGE_tokens_max: unknown environment variable; … PIPESD_EDGE_TOKENS_MAX"),

@@ -16,9 +16,10 @@ from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.edge import Edge
 from pipesd.engines.alone import target_alone
 from pipesd.engines.scripted import ScriptedDraft, ScriptedTarget, ScriptedTokenizer
-from pipesd.errors import LinkError, RefusedError, UsageError
+from pipesd.errors import ConfigError, LinkError, RefusedError, UsageError
 from pipesd.lab.clock import run_virtually
 from pipesd.lab.link import LinkModel, memory_link
+from pipesd.planner.policies import POLICIES
 from pipesd.values import Sampling, Slice
 from pipesd.vocabulary import Vocabulary
 from tests.speech import CHATML, TOKENIZER, SpeechTarget, rendered
@@ -27,6 +28,7 @@ from tests.speech import as_text as as_spoken
 WAY = LinkModel(delay_s=0.01)
 SETTINGS = {"engine": "scripted", "ping_after_s": 80_000.0, "silent_after_s": 86_400.0, "tokens_max": 40}
 GREEDY = Sampling()
+WITH_A_CLOUD = [name for name, policy in POLICIES.items() if policy.writers != "edge"]
 
 
 def the_target_says(text: str, tokens_max: int = 40, sampling: Sampling = GREEDY, seed: int = 0) -> list[int]:
@@ -141,8 +143,37 @@ def test_a_sampled_answer_depends_on_the_seed_and_on_nothing_else():
     for seed in (1, 2):
         expected = as_text(the_target_says("Tell me", sampling=warm, seed=seed))
         assert run_virtually(main(seed)) == expected
-        assert run_virtually(main(seed, ahead=False, upper_tokens=3)) == expected
+        assert run_virtually(main(seed, ahead="never", upper_tokens=3)) == expected
     assert run_virtually(main(1)) != run_virtually(main(2))
+
+
+def test_every_policy_gives_the_same_text():
+    async def main(policy: str) -> str:
+        async with both(policy=policy) as connection:
+            return await text_of(connection.generate("Tell me"))
+
+    assert len(WITH_A_CLOUD) > 3
+    assert {run_virtually(main(policy)) for policy in WITH_A_CLOUD} == {as_text(the_target_says("Tell me"))}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"lower_tokens": 9}, "lower_tokens: must be between 1 and upper_tokens (8), not 9; policy pipesd"),
+        ({"policy": "vanilla", "lower_tokens": 7}, "lower_tokens: must be between 1 and upper_tokens (6)"),
+    ],
+)
+async def test_a_setting_that_the_policy_cannot_have_is_named_before_anything_is_done(
+    settings: dict[str, object], says: str
+):
+    with pytest.raises(ConfigError) as caught:
+        async with edge.connect(EdgeConfig(draft="nowhere.gguf", **settings)):  # type: ignore[arg-type]
+            raise AssertionError("it connected")
+    assert str(caught.value).startswith(says)
+
+
+def test_fewer_drafts_between_two_asks_than_the_policy_wants_for_one_are_no_contradiction():
+    assert edge.policy_of(EdgeConfig(upper_tokens=1)).thresholds.lower_tokens == 1
 
 
 def test_answers_at_the_same_time_take_turns_and_do_not_mix():
@@ -157,7 +188,7 @@ def test_answers_at_the_same_time_take_turns_and_do_not_mix():
 
 def test_two_edges_share_a_cloud():
     async def main() -> None:
-        async with clouded() as gateway, connected(gateway) as one, connected(gateway, ahead=False) as two:
+        async with clouded() as gateway, connected(gateway) as one, connected(gateway, ahead="never") as two:
             async with asyncio.TaskGroup() as group:
                 answers = [group.create_task(text_of(each.generate("Same"))) for each in (one, two)]
             assert {answer.result() for answer in answers} == {as_text(the_target_says("Same"))}

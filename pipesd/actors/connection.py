@@ -57,8 +57,13 @@ class Connection(Generic[E, F]):
         self._limits = limits
         # What was read before the reading stopped may still be answered, each frame at most twice.
         limit_frames = limits.queued_frames + 2 * inbox.limit
+        idle = reports.idle
         self._sender = Sender(
-            link, room_frames=limits.queued_frames, limit_frames=limit_frames, stall_s=limits.stall_s
+            link,
+            room_frames=limits.queued_frames,
+            limit_frames=limit_frames,
+            stall_s=limits.stall_s,
+            on_idle=None if idle is None else lambda sent: inbox.report(idle(sent)),
         )
         self._receiver = Receiver(link, decoder, inbox, reports)
         self._cut: asyncio.TimerHandle | None = None

@@ -30,7 +30,10 @@ UNREAD_TOKENS_MAX = 512
 """Unread text above this pauses drafting; below a quarter of it drafting goes on."""
 
 _REPORTS: Reports[events.EdgeEvent, CloudFrame] = Reports(
-    frame=events.FrameReceived, rejected=events.BytesRejected, closed=events.LinkClosed
+    frame=events.FrameReceived,
+    rejected=events.BytesRejected,
+    closed=events.LinkClosed,
+    idle=events.LinkIdle,
 )
 
 

@@ -16,6 +16,9 @@ READ_BYTES = 1 << 16
 LISTEN_BACKLOG = 512
 
 
+UNSENT_LOW: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+"""Where it exists, the kernel takes no more before it has sent what it has: one batch at most waits in it."""
+
 CLOSED_HERE = "the connection was closed here"
 
 
@@ -47,6 +50,8 @@ class TcpLink:
         connection = writer.get_extra_info("socket")
         with suppress(OSError):  # a link that is broken already says so when it is used
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if UNSENT_LOW is not None:
+                connection.setsockopt(socket.IPPROTO_TCP, UNSENT_LOW, 1)
 
     async def send(self, data: bytes) -> None:
         """Wait until the kernel has taken ``data``."""

@@ -16,11 +16,13 @@ F = TypeVar("F", bound=AnyFrame)
 
 @dataclass(frozen=True, slots=True)
 class Reports(Generic[E, F]):
-    """Which event says what, to the side that this receiver works for."""
+    """Which event says what, to the side that a connection works for."""
 
     frame: Callable[[F], E]
     rejected: Callable[[str, str], E]
     closed: Callable[[str], E]
+    idle: Callable[[int], E] | None = None
+    """Said by the sender, with how many frames it has sent; None if the side does not want to know."""
 
 
 class Receiver(Generic[E, F]):

@@ -1,6 +1,7 @@
 """Frames to bytes, in order. What is queued while the link is busy leaves together."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from pipesd.actors.link import Link
 from pipesd.actors.mailbox import Mailbox
@@ -15,14 +16,24 @@ class Sender:
     """The outgoing half of a connection."""
 
     def __init__(
-        self, link: Link, *, room_frames: int, limit_frames: int, stall_s: float | None = None
+        self,
+        link: Link,
+        *,
+        room_frames: int,
+        limit_frames: int,
+        stall_s: float | None = None,
+        on_idle: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
-        """``limit_frames``: more in the queue cut the link; a send that takes ``stall_s`` does so too."""
+        """``limit_frames``: more in the queue cut the link; a send that takes ``stall_s`` does so too.
+
+        ``on_idle`` is awaited whenever everything that was told has left, with how many frames that were.
+        """
         self._link = link
         self._frames: Mailbox[AnyFrame | None] = Mailbox("sender", limit_frames + 1)
         self._room_frames = room_frames
         self._limit_frames = limit_frames
         self._stall_s = stall_s
+        self._on_idle = on_idle
         self._finishing = False
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -55,6 +66,8 @@ class Sender:
         try:
             while await self._send_next():
                 self._note_room()
+                if self._on_idle is not None and not self._frames:
+                    await self._on_idle(self.sent_frames)
             await self._link.end()
         except TimeoutError:
             self._link.abort(f"the other side has read nothing for {self._stall_s:g} s")

@@ -4,7 +4,6 @@ Pure. ``CloudSide`` feeds it, puts its slices into passes, and hands it the pick
 """
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipesd.errors import PeerError
@@ -35,6 +34,9 @@ class _Flight:
     drafts: int
     picks: int
     started: float
+    queued_s: float
+    """How long a verdict was due before; 0 for drafts that nobody asked about."""
+
     stale: bool = False
     """Whether its result is of no use any more."""
 
@@ -49,13 +51,16 @@ class CloudSession:
         self._grant = grant
         self._end_ids = frozenset(grant.end_ids)
         self._text = Transcript(grant.chunk_tokens)
+        self._tokens = self._text.tokens
         self._cached = 0
         self._epoch = 0
         self._dead = True
         self._sent_end = 0
         self._answer_start = 0
         self._drafts: list[int] = []
-        self._asks: deque[int] = deque()
+        self._asks: deque[tuple[int, float]] = deque()
+        """(position, when it came) of each ask that is owed, in order."""
+
         self._due_since = 0.0
         self._arrivals: list[tuple[int, int]] = []
         self._generation: _Generation | None = None
@@ -74,17 +79,27 @@ class CloudSession:
     @property
     def text(self) -> tuple[int, ...]:
         """All confirmed tokens."""
-        return tuple(self._text.tokens)
+        return tuple(self._tokens)
+
+    @property
+    def length(self) -> int:
+        """How many tokens are confirmed."""
+        return len(self._tokens)
 
     @property
     def is_due(self) -> bool:
         """Whether it waits for a pass."""
-        return self._flight is None and self.phase is TextPhase.AWAITING
+        return self._flight is None and self._generation is not None and bool(self._asks)
+
+    @property
+    def may_ride(self) -> bool:
+        """Whether it owes nothing, but has drafts that a pass could judge all the same."""
+        return self._flight is None and bool(self._drafts) and not self._asks
 
     def validate(self) -> None:
         """Assert what must hold between any two events."""
-        assert 0 <= self._cached <= len(self._text), "more cached than confirmed"
-        assert all(ask > len(self._text) for ask in self._asks), "an answered ask is still owed"
+        assert 0 <= self._cached <= len(self._tokens), "more cached than confirmed"
+        assert all(ask > len(self._tokens) for ask, _ in self._asks), "an answered ask is still owed"
         assert len(self._asks) <= ASKS_MAX, "too many asks"
         assert not (self._dead and (self._drafts or self._asks)), "a dead epoch with drafts or asks"
         assert len(self._drafts) <= self._grant.window_tokens, "more drafts than the window"
@@ -95,12 +110,12 @@ class CloudSession:
         """Start a generation. Raises ``PeerError`` if the frame contradicts what was said before."""
         self._require_newer(frame.epoch)
         self._require_known(frame.tokens)
-        if frame.base > len(self._text) or not frame.tokens or frame.tokens_max < 1:
+        if frame.base > len(self._tokens) or not frame.tokens or frame.tokens_max < 1:
             raise PeerError("protocol", "a prompt that is empty, beyond the text, or for no token")
         self._forget(frame.epoch)
         self._cached = min(self._cached, self._text.cut(frame.base))
         self._text.append(frame.tokens, prompt=True)
-        length = len(self._text)
+        length = len(self._tokens)
         self._generation = _Generation(length + frame.tokens_max, frame.sampling, frame.seed)
         self._finish = None
         self._dead = False
@@ -111,21 +126,20 @@ class CloudSession:
         """Whether the prompt leaves room for at least one more token in the context."""
         return frame.base + len(frame.tokens) < self._grant.context_tokens
 
-    def draft(self, frame: Draft, now: float) -> Iterator[Verdict]:
+    def draft(self, frame: Draft, now: float) -> tuple[Verdict, ...]:
         """Take guesses. Raises ``PeerError`` if the frame contradicts what was said before.
 
         A new epoch that begins below the text shows that verdicts died with the old one: they are said again.
         """
         if frame.epoch < self._epoch or (frame.epoch == self._epoch and self._dead):
-            return
+            return ()
         self._require_known(frame.tokens)
-        if frame.epoch > self._epoch:
-            yield from self._begin_epoch(frame)
-            if self._dead:
-                return
-        self._take_drafts(frame, now)
-        if not self._dead and frame.ask > len(self._text):
+        again = self._begin_epoch(frame) if frame.epoch > self._epoch else ()
+        if not self._dead:
+            self._take_drafts(frame, now)
+        if not self._dead and frame.ask > self.length:
             self._owe(frame.ask, now)
+        return again
 
     def cancel(self, frame: Cancel) -> None:
         """End the generation, keep the text."""
@@ -138,34 +152,37 @@ class CloudSession:
         self._forget(self._epoch)
         self._generation = None
 
-    def _begin_epoch(self, frame: Draft) -> Iterator[Verdict]:
+    def _begin_epoch(self, frame: Draft) -> tuple[Verdict, ...]:
         if self._generation is None and self._finish is None:
             raise PeerError("protocol", "drafts without a generation")
-        length = len(self._text)
+        length = len(self._tokens)
         if not self._answer_start <= frame.base <= length:
             raise PeerError("protocol", f"drafts from {frame.base} on, but the text ends at {length}")
         self._forget(frame.epoch)
         self._dead = self._generation is None
         self._sent_end = frame.base
         if frame.base < length or self._finish is not None:
-            again = tuple(self._text.tokens[frame.base :])
-            yield Verdict(self._number, frame.epoch, frame.base, 0, again, self._finish)
+            again = tuple(self._tokens[frame.base :])
+            return (Verdict(self._number, frame.epoch, frame.base, 0, again, self._finish),)
+        return ()
 
     def _take_drafts(self, frame: Draft, now: float) -> None:
-        length, received = len(self._text), len(self._drafts)
+        length, received = len(self._tokens), len(self._drafts)
         if not self._sent_end <= frame.base <= length + received:
             expected = f"from {self._sent_end} to {length + received}"
             raise PeerError("protocol", f"drafts that start at {frame.base}, not {expected}")
-        known = self._text.tokens[frame.base :]
-        if common_prefix(known, frame.tokens) < min(len(known), len(frame.tokens)):
-            self._die()
-            return
-        fresh = frame.tokens[len(known) :]
+        fresh = frame.tokens
+        if frame.base < length:
+            known = self._tokens[frame.base :]
+            if common_prefix(known, frame.tokens) < min(len(known), len(frame.tokens)):
+                self._die()
+                return
+            fresh = frame.tokens[len(known) :]
         if received + len(fresh) > self._grant.window_tokens:
             raise PeerError("window", f"more than {self._grant.window_tokens} unverified drafts")
         self._drafts += fresh
         self._sent_end = frame.base + len(frame.tokens)
-        if fresh:
+        if frame.tokens and len(self._arrivals) < self._grant.window_tokens:
             self._arrivals.append((len(frame.tokens), round(now * 1e6)))
 
     def _require_newer(self, epoch: int) -> None:
@@ -181,7 +198,7 @@ class CloudSession:
             raise PeerError("protocol", f"more than {ASKS_MAX} unanswered asks")
         if not self._asks:
             self._due_since = now
-        self._asks.append(max(ask, self._asks[-1] if self._asks else 0))
+        self._asks.append((max(ask, self._asks[-1][0] if self._asks else 0), now))
 
     def _forget(self, epoch: int) -> None:
         """A new epoch, or the end of this one: what was not judged never will be."""
@@ -201,25 +218,29 @@ class CloudSession:
     def take_slices(self, room_tokens: int, *, chunk_allowed: bool, now: float) -> tuple[Slice, ...]:
         """Its share of the next pass: uncached text, then drafts as far as there is room.
 
-        Empty if it needs a prompt chunk and may not have one. Otherwise ``settle`` must follow.
+        Empty if it needs a prompt chunk and may not have one, or owes nothing and has no room for a draft.
+        Otherwise ``settle`` must follow.
         """
         generation = self._generation
         assert generation is not None, "a pass for a session without a generation"
-        assert self.is_due, "a pass for a session that owes nothing"
+        assert self.is_due or self.may_ride, "a pass for a session that owes nothing"
         spans = self._spans()
         assert spans, "a verdict is owed, but there is nothing to evaluate"
         last = spans[-1]
         if last.prompt and not chunk_allowed:
             return ()
         drafts = () if last.prompt else self._judgeable(room_tokens - (last.end - self._cached), generation)
+        if not (drafts or self._asks):
+            return ()
         self.was_evaluated = True
-        picks = len(drafts) + 1 if last.end == len(self._text) else 0
-        self._flight = _Flight(last.end + len(drafts), len(drafts), picks, now)
+        picks = len(drafts) + 1 if last.end == len(self._tokens) else 0
+        queued_s = now - self._due_since if self._asks else 0.0
+        self._flight = _Flight(last.end + len(drafts), len(drafts), picks, now, queued_s)
         text = [self._slice(span, (), 0, generation) for span in spans[:-1]]
         return (*text, self._slice(last, drafts, picks, generation))
 
     def _judgeable(self, room_tokens: int, generation: _Generation) -> tuple[int, ...]:
-        limit = min(generation.limit, self._grant.context_tokens) - len(self._text)
+        limit = min(generation.limit, self._grant.context_tokens) - len(self._tokens)
         return tuple(self._drafts[: max(0, min(room_tokens, limit))])
 
     def _spans(self) -> list[Span]:
@@ -232,7 +253,7 @@ class CloudSession:
         return spans
 
     def _slice(self, span: Span, drafts: tuple[int, ...], picks: int, generation: _Generation) -> Slice:
-        tokens = (*self._text.tokens[span.start : span.end], *drafts)
+        tokens = (*self._tokens[span.start : span.end], *drafts)
         return Slice(
             sequence=self.sequence,
             base=span.start,
@@ -257,7 +278,7 @@ class CloudSession:
         return self._judge(flight, generation, picks, now)
 
     def _judge(self, flight: _Flight, generation: _Generation, picks: tuple[int, ...], now: float) -> Verdict:
-        base = len(self._text)
+        base = len(self._tokens)
         judged = self._drafts[: flight.drafts]
         agreed = common_prefix(judged, picks)
         news, finish = self._cut([*judged[:agreed], picks[agreed]], generation)
@@ -272,15 +293,17 @@ class CloudSession:
             tokens=tuple(news[accepted:]),
             finish=finish,
             arrivals=tuple(self._arrivals),
-            queue_us=_microseconds(flight.started - self._due_since),
+            queue_us=_microseconds(flight.queued_s),
             pass_us=_microseconds(now - flight.started),
+            judged=flight.drafts,
         )
-        self._after_verdict(news, finish, now)
+        self._after_verdict(news, finish)
+        self._note_due(flight, now)
         return verdict
 
     def _cut(self, news: list[int], generation: _Generation) -> tuple[list[int], Finish | None]:
         """Cut at the first end id and at the limits; and why the generation ends, if it does."""
-        room = min(generation.limit, self._grant.context_tokens) - len(self._text)
+        room = min(generation.limit, self._grant.context_tokens) - len(self._tokens)
         ends = next((at for at, token in enumerate(news) if token in self._end_ids), len(news))
         if ends < min(len(news), room):
             return news[: ends + 1], "stop"
@@ -288,7 +311,7 @@ class CloudSession:
             return news, None
         return news[:room], "length" if generation.limit <= self._grant.context_tokens else "context"
 
-    def _after_verdict(self, news: list[int], finish: Finish | None, now: float) -> None:
+    def _after_verdict(self, news: list[int], finish: Finish | None) -> None:
         self._arrivals.clear()
         agreed = common_prefix(self._drafts, news)
         if finish is not None:
@@ -298,9 +321,13 @@ class CloudSession:
             self._die()
         else:
             del self._drafts[: len(news)]
-        while self._asks and self._asks[0] <= len(self._text):
+        while self._asks and self._asks[0][0] <= len(self._tokens):
             self._asks.popleft()
-        self._due_since = now
+
+    def _note_due(self, flight: _Flight, now: float) -> None:
+        """What came during the pass has been due since then; what the pass served is due anew."""
+        came = self._asks[0][1] if self._asks else now
+        self._due_since = came if came > flight.started else now
 
 
 def _microseconds(seconds: float) -> int:

@@ -42,6 +42,9 @@ class CloudSide:
         self._due: dict[CloudSession, int] = {}
         """Sessions that wait for a pass, the longest waiting first, and their peers."""
 
+        self._riders: dict[CloudSession, int] = {}
+        """Sessions that owe nothing but have drafts, and their peers; kept if the policy looks at them."""
+
         self._pass: list[Share] | None = None
         self._free_sequences = list(range(rules.sessions_max))
 
@@ -204,6 +207,7 @@ class CloudSide:
         if session is not None:
             session.abandon()
             self._due.pop(session, None)
+            self._riders.pop(session, None)
             heapq.heappush(self._free_sequences, session.sequence)
             if session.was_evaluated:
                 yield ReleaseSequence(session.sequence)
@@ -246,16 +250,24 @@ class CloudSide:
             self._due.pop(session, None)
         elif session not in self._due:
             self._due[session] = peer
+        if self._rules.verify != "on_request":
+            if session.may_ride:
+                self._riders.setdefault(session, peer)
+            else:
+                self._riders.pop(session, None)
 
     # -- passes -----------------------------------------------------------------------------------------
 
     def _start_pass(self, now: float) -> Iterator[CloudCommand]:
-        due = ((peer, session) for session, peer in self._due.items())
-        shares = collect(due, self._rules.pass_tokens, now)
+        if not self._due and not (self._riders and self._rules.verify == "eager"):
+            return
+        due = [*self._due.items(), *self._riders.items()]
+        shares = collect(((peer, session) for session, peer in due), self._rules.pass_tokens, now)
         if shares:
             self._pass = shares
             for share in shares:
-                del self._due[share.session]
+                self._due.pop(share.session, None)
+                self._riders.pop(share.session, None)
             yield RunPass(tuple(part for share in shares for part in share.slices))
 
     def _end_pass(self) -> list[Share]:

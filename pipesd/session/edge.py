@@ -1,13 +1,16 @@
 """One session at the edge: drafts, asks for verdicts, and learns what the text is.
 
-Pure. ``EdgeSide`` feeds it and decides when it may use the draft engine; the books are in ``ledger``.
+Pure. ``EdgeSide`` feeds it and decides when it may use the draft engine and the link; the books are in
+``ledger``, what leaves when is in ``outbox``, and what was learned on the way in ``experience``.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pipesd.errors import PeerError, UsageError
-from pipesd.planner.trigger import Trigger
+from pipesd.planner.ahead import gain_s
+from pipesd.planner.costs import Gap
+from pipesd.session.checks import check_prompt, check_verdict
 from pipesd.session.commands import (
     DraftNext,
     EdgeCommand,
@@ -19,20 +22,13 @@ from pipesd.session.commands import (
     SendFrame,
 )
 from pipesd.session.events import PromptGiven
+from pipesd.session.experience import Experience, SessionExperience
 from pipesd.session.ledger import Ledger, common_prefix
+from pipesd.session.outbox import Outbox
 from pipesd.session.phases import TextPhase
 from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, EdgeRules
 from pipesd.values import Finish, Sampling, Stretch
-from pipesd.wire.frames import (
-    PROMPT_TOKENS_MAX,
-    Cancel,
-    Close,
-    Draft,
-    Open,
-    Prompt,
-    Verdict,
-    Welcome,
-)
+from pipesd.wire.frames import Cancel, Close, Draft, Open, Prompt, Verdict, Welcome
 
 
 @dataclass(slots=True)
@@ -42,7 +38,15 @@ class _Generation:
 
     sampling: Sampling
     seed: int
-    stats: GenerationStats
+    tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    corrections: int = 0
+    verdicts: int = 0
+
+    @property
+    def stats(self) -> GenerationStats:
+        return GenerationStats(self.tokens, self.drafted, self.accepted, self.corrections, self.verdicts)
 
 
 @dataclass(slots=True)
@@ -52,21 +56,34 @@ class _Step:
     epoch: int
     position: int
     keep: int
+    started_s: float
 
 
 class EdgeSession:
     """One growing text and the drafts behind it."""
 
-    def __init__(self, number: int, rules: EdgeRules, grant: Welcome, draft_vocabulary_size: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        rules: EdgeRules,
+        grant: Welcome,
+        draft_vocabulary_size: int,
+        experience: Experience,
+    ) -> None:
         self.was_drafted = False
         self._number = number
         self._rules = rules
         self._grant = grant
         self._draft_vocabulary_size = draft_vocabulary_size
+        self._draft_context_tokens = rules.draft_context_tokens if rules.policy.writers == "both" else 0
         self._window = min(rules.window_tokens, grant.window_tokens)
         self._end_ids = frozenset(grant.end_ids)
         self._ledger = Ledger(grant.chunk_tokens)
-        self._trigger = Trigger(rules.thresholds)
+        self._policy = rules.policy
+        self._calibrated = rules.policy.r1_rule == "closed_form"
+        self._outbox = Outbox(rules.policy)
+        self._experience = SessionExperience(experience)
+        self._goes_ahead = True
         self._generation: _Generation | None = None
         self._step: _Step | None = None
         self._cached = 0
@@ -83,7 +100,12 @@ class EdgeSession:
             return TextPhase.FAILED
         if self._generation is None:
             return TextPhase.IDLE
-        return TextPhase.AWAITING if self._ledger.awaiting else TextPhase.DRAFTING
+        return TextPhase.AWAITING if self._asks else TextPhase.DRAFTING
+
+    @property
+    def _asks(self) -> int:
+        """How many verdicts are owed, or will be asked for as soon as the link is idle."""
+        return len(self._ledger.asks) + len(self._outbox.marks)
 
     @property
     def ledger(self) -> Ledger:
@@ -102,14 +124,19 @@ class EdgeSession:
 
     def _may_draft(self, generation: _Generation) -> bool:
         books = self._ledger
+        suffix, end, asks = books.suffix, books.end, len(books.asks) + len(self._outbox.marks)
         return (
-            not (self._blocked or self._paused)
-            and books.end < min(generation.limit, self._rules.draft_context_tokens)
-            and len(books.suffix) < self._window
-            and books.asks_pending < ASKS_MAX
-            and (self._rules.ahead or not books.awaiting)
-            and not (books.suffix and books.suffix[-1] in self._end_ids)
+            end < generation.limit
+            and end < self._draft_context_tokens
+            and (asks == 0 or (self._goes_ahead and asks < ASKS_MAX))
+            and len(suffix) < self._window
+            and not (self._paused or self._blocked or (suffix and suffix[-1] in self._end_ids))
         )
+
+    @property
+    def _cannot_draft(self) -> bool:
+        """Whether there will be no more drafts in this generation."""
+        return self._blocked or self._ledger.end >= self._draft_context_tokens
 
     def _step_is_live(self, step: _Step) -> bool:
         return (
@@ -128,36 +155,18 @@ class EdgeSession:
         """Raise ``UsageError`` if the prompt is impossible; nothing changes."""
         if self._failed:
             raise UsageError("this session has failed; open a new one")
-        if not 0 <= wish.base <= self._ledger.confirmed:
-            raise UsageError(f"base: must be between 0 and {self._ledger.confirmed}, not {wish.base}")
-        if not wish.tokens:
-            raise UsageError("the prompt is empty; give it at least one character")
-        if len(wish.tokens) > PROMPT_TOKENS_MAX:
-            raise UsageError(f"the prompt has more than {PROMPT_TOKENS_MAX} tokens; give it in several turns")
-        if not 1 <= wish.tokens_max < 2**31:
-            raise UsageError(f"tokens_max: must be at least 1 and below 2**31, not {wish.tokens_max}")
-        if not 0 <= wish.seed < 2**63:
-            raise UsageError(f"seed: must be at least 0 and below 2**63, not {wish.seed}")
-        for token in (min(wish.tokens), max(wish.tokens)):
-            if not 0 <= token < self._grant.vocabulary_size:
-                raise UsageError(f"the prompt holds token {token}, which the target does not know")
-        room = self._grant.context_tokens - wish.base
-        if len(wish.tokens) >= room:
-            raise UsageError(
-                f"the prompt has {len(wish.tokens)} tokens, but the target's context "
-                f"of {self._grant.context_tokens} has room for {room - 1}; shorten it"
-            )
-        if self._grant.greedy_only and not wish.sampling.greedy:
-            raise UsageError("temperature: this cloud's model decodes greedily only; leave it at 0")
+        check_prompt(wish, self._ledger.confirmed, self._grant)
 
     def prompt(self, wish: PromptGiven) -> Iterator[EdgeCommand]:
         """Start a generation; one that runs is given up. The wish must have passed ``check``."""
         books = self._ledger
         self._cached = min(self._cached, books.prompt(wish.base, wish.tokens))
-        self._trigger.reset()
+        self._outbox.clear()
+        self._experience.began()
         self._blocked = self._paused = False
+        self._goes_ahead = self._policy.ahead != "never"
         limit = min(books.confirmed + wish.tokens_max, self._grant.context_tokens)
-        self._generation = _Generation(limit, wish.sampling, wish.seed, GenerationStats())
+        self._generation = _Generation(limit, wish.sampling, wish.seed)
         yield SendFrame(
             Prompt(
                 session=self._number,
@@ -181,6 +190,7 @@ class EdgeSession:
     def pause(self, *, paused: bool) -> None:
         """Stop drafting while nobody reads."""
         self._paused = paused
+        self._experience.paused()
 
     def close(self) -> Iterator[EdgeCommand]:
         """Leave for good; an answer that runs is given up."""
@@ -198,40 +208,60 @@ class EdgeSession:
         books = self._ledger
         self._cached = min(self._cached, books.confirmed)
         self._generation = None
-        self._trigger.reset()
+        self._outbox.clear()
+        self._experience.discarded()
         books.cancel()
 
     # -- what the drafter does --------------------------------------------------------------------------
 
-    def start_step(self, number: int) -> DraftNext:
-        """The next draft step; ``wants_draft`` must hold. ``finish_step`` or ``lose_step`` must follow."""
-        books, generation = self._ledger, self._generation
-        assert generation is not None, "a draft step without a generation"
+    def start_step(self, now: float) -> None:
+        """A draft step begins; ``wants_draft`` must hold. ``finish_step`` or ``lose_step`` must follow."""
         self.was_drafted = True
+        books = self._ledger
         keep, self._cached = self._cached, books.end
-        self._step = _Step(books.epoch, books.end, keep)
-        feed = tuple(self._known_to_draft(stretch) for stretch in books.stretches_from(keep))
-        return DraftNext(number, self._number, keep, feed, generation.sampling, generation.seed)
+        self._step = _Step(books.epoch, books.end, keep, now)
+
+    def draft_order(self, number: int) -> DraftNext:
+        """What the drafter is to do for the step that has just begun, the ``number``-th of the edge."""
+        step, generation = self._step, self._generation
+        assert step is not None, "an order for no step"
+        assert generation is not None, "a draft step without a generation"
+        feed = tuple(self._known_to_draft(stretch) for stretch in self._ledger.stretches_from(step.keep))
+        return DraftNext(number, self._number, step.keep, feed, generation.sampling, generation.seed)
 
     def _known_to_draft(self, stretch: Stretch) -> Stretch:
         """A target's token beyond the draft's vocabulary stays in the context as token 0."""
         size = self._draft_vocabulary_size
+        if max(stretch.tokens) < size:
+            return stretch
         return Stretch(tuple(token if token < size else 0 for token in stretch.tokens), stretch.prompt)
 
-    def finish_step(self, token: int, confidence: float) -> Iterator[EdgeCommand]:
+    def finish_step(self, token: int, confidence: float, now: float) -> None:
         """The step gave a guess; it counts if the text has not moved on meanwhile."""
         step, self._step = self._step, None
         assert step is not None, "a draft that nobody wanted"
-        generation = self._generation
-        if generation is None or not self._step_is_live(step):
+        generation, books = self._generation, self._ledger
+        if generation is None or step.epoch != books.epoch or step.position != books.end:
             return
         if token >= self._grant.vocabulary_size:
             self._blocked = True
             return
-        self._ledger.draft(token)
-        generation.stats = replace(generation.stats, drafted=generation.stats.drafted + 1)
-        asks = self._trigger.drafted(confidence)
-        yield self._send_drafts(ask=asks)
+        books.draft(token)
+        generation.drafted += 1
+        worth = self._experience.drafted(confidence, step.position - step.keep, now - step.started_s)
+        self._outbox.trigger.note(worth if self._calibrated else confidence)
+        self._ask_if_due()
+
+    def _ask_if_due(self) -> None:
+        if self._outbox.ask_if_due(self._ledger.end, len(self._ledger.asks)):
+            self._goes_ahead = self._is_ahead_worth_it()
+
+    def _is_ahead_worth_it(self) -> bool:
+        """The decision at a trigger; while too little is known, drafting ahead is how it is learned."""
+        if self._policy.ahead != "expected":
+            return self._policy.ahead == "always"
+        outlook = self._experience.outlook()
+        return outlook is None or gain_s(outlook) > 0.0
 
     def lose_step(self, *, blocked: bool) -> None:
         """The step gave nothing; ``blocked`` if there is no sense in trying again in this generation."""
@@ -241,80 +271,92 @@ class EdgeSession:
         if step.epoch == self._ledger.epoch:
             self._blocked = self._blocked or blocked
 
-    def _send_drafts(self, *, ask: bool) -> SendFrame:
-        books = self._ledger
-        base, tokens = books.send_unsent()
-        length = base + len(tokens) if ask else 0
-        if ask:
-            books.ask(length)
-        return SendFrame(Draft(self._number, books.epoch, base, tokens, length))
-
-    def ask_if_idle(self) -> Iterator[EdgeCommand]:
+    def ask_if_idle(self) -> None:
         """Keep the text moving when the drafter has nothing to do for it."""
         generation, books = self._generation, self._ledger
-        if generation is None or self._step is not None or books.asks_pending >= ASKS_MAX:
+        if generation is None or self._step is not None or self._asks >= ASKS_MAX:
             return
         if self._may_draft(generation):
             return
-        if self._trigger.idle(awaiting=books.awaiting):
-            yield self._send_drafts(ask=True)
-        elif not (books.awaiting or books.suffix or self._paused):
-            length = min(books.confirmed + ALONE_TOKENS, generation.limit)
-            books.ask(length)
-            yield SendFrame(Draft(self._number, books.epoch, books.confirmed, (), length))
+        if self._outbox.ask_if_idle(books.end, len(books.asks)):
+            self._goes_ahead = self._is_ahead_worth_it()
+        elif self._cannot_draft and not (books.suffix or self._paused):
+            self._ask_alone(generation)
+
+    def _ask_alone(self, generation: _Generation) -> None:
+        """Let the target run on without drafts, and never to the end of what was asked for."""
+        confirmed = self._ledger.confirmed
+        marks = self._outbox.marks
+        furthest = marks[-1] if marks else self._ledger.last_ask
+        if furthest < min(confirmed + ALONE_TOKENS // 2, generation.limit):
+            self._outbox.ask_ahead(min(confirmed + ALONE_TOKENS, generation.limit))
+
+    def link_idle(self, now: float) -> None:
+        """What ``next_frame`` gave last has left."""
+        self._experience.link_idle(now)
+
+    def _stays_behind(self, unsent: int, now: float) -> bool:
+        """Whether drafts ahead of a pending verdict are better kept until it comes."""
+        return not (self._policy.upload_ahead and self._experience.may_upload_ahead(unsent, now))
+
+    def next_frame(self, now: float, gap: Gap) -> Draft | None:
+        """What is to be sent over the link, which is idle since ``gap`` ago."""
+        books = self._ledger
+        marks, unsent = self._outbox.marks, len(books.suffix) - books.sent_tokens
+        if not (unsent or marks):
+            return None
+        count = min(marks[0], books.end) - books.sent_end if marks else self._outbox.ready(unsent)
+        if not (count or marks) or (count and books.asks and self._stays_behind(count, now)):
+            return None
+        base, tokens = books.send(count)
+        ask = self._outbox.flush() if marks else 0
+        if ask:
+            books.ask(ask)
+        else:
+            self._outbox.sent(count)
+        self._experience.sent(count, ask, now, gap)
+        return Draft(self._number, books.epoch, base, tokens, ask)
 
     # -- what the cloud says ----------------------------------------------------------------------------
 
-    def verdict(self, frame: Verdict) -> Iterator[EdgeCommand]:
+    def verdict(self, frame: Verdict, now: float) -> Iterator[EdgeCommand]:
         """Take the cloud's word. Raises ``PeerError`` if it contradicts what was sent."""
         books, generation = self._ledger, self._generation
         if frame.epoch < books.epoch or (frame.epoch == books.epoch and generation is None):
             return
         if generation is None or frame.epoch > books.epoch:
             raise PeerError("protocol", f"a verdict of epoch {frame.epoch}, which has not begun")
-        self._check_verdict(frame, generation)
+        check_verdict(frame, books, generation.limit, self._grant)
         news = (*books.suffix[: frame.accepted], *frame.tokens)
-        self._count(generation, news)
+        self._learn(frame, generation, news, now)
         first_wrong = books.settle(frame.accepted, frame.tokens)
         if first_wrong is None:
-            self._trigger.keep_last(len(books.suffix))
+            self._outbox.confirmed(books.confirmed, len(books.suffix))
         else:
             self._cached = min(self._cached, first_wrong)
-            self._trigger.reset()
+            self._outbox.contradicted(first_wrong)
+            self._experience.discarded()
+        self._use_what_was_learned()
+        self._ask_if_due()
         self._blocked = self._blocked or any(token >= self._draft_vocabulary_size for token in frame.tokens)
         if news:
             yield EmitTokens(self._number, news)
         if frame.finish is not None:
             yield self._finish(generation, frame.finish)
 
-    def _check_verdict(self, frame: Verdict, generation: _Generation) -> None:
-        books = self._ledger
-        if frame.base != books.confirmed:
-            raise PeerError("protocol", f"a verdict at {frame.base}, but {books.confirmed} are confirmed")
-        if frame.accepted > books.sent_tokens:
-            raise PeerError("protocol", f"{frame.accepted} drafts accepted of {books.sent_tokens} sent")
-        if not frame.tokens and frame.finish is None:
-            raise PeerError("protocol", "a verdict without a token")
-        room = generation.limit - frame.base - frame.accepted - len(frame.tokens)
-        if room < 0 or (room == 0 and frame.finish is None):
-            raise PeerError("protocol", f"a verdict beyond the limit of {generation.limit} tokens")
-        if frame.tokens and max(frame.tokens) >= self._grant.vocabulary_size:
-            raise PeerError("protocol", f"a verdict with the unknown token {max(frame.tokens)}")
-        news = (*books.suffix[: frame.accepted], *frame.tokens)
-        end = next((at for at, token in enumerate(news) if token in self._end_ids), len(news))
-        if end < len(news) - (frame.finish is not None):
-            raise PeerError("protocol", "a verdict with text behind an end id, or with one but no finish")
-
-    def _count(self, generation: _Generation, news: tuple[int, ...]) -> None:
-        stats, held = generation.stats, self._ledger.suffix[: len(news)]
+    def _learn(self, frame: Verdict, generation: _Generation, news: tuple[int, ...], now: float) -> None:
+        held = self._ledger.suffix[: len(news)]
         agreed = common_prefix(held, news)
-        generation.stats = replace(
-            stats,
-            tokens=stats.tokens + len(news),
-            accepted=stats.accepted + agreed,
-            corrections=stats.corrections + (agreed < len(held)),
-            verdicts=stats.verdicts + 1,
-        )
+        generation.tokens += len(news)
+        generation.accepted += agreed
+        generation.corrections += agreed < len(held)
+        generation.verdicts += 1
+        self._experience.judged(frame, agreed, agreed < len(held), now)
+
+    def _use_what_was_learned(self) -> None:
+        self._outbox.learn(self._experience.link_costs())
+        if self._calibrated:
+            self._outbox.trigger.r1 = self._experience.r1() or self._outbox.trigger.r1
 
     def _finish(self, generation: _Generation, finish: Finish) -> FinishGeneration:
         self._end_generation()

@@ -5,6 +5,7 @@ One door in, ``handle``; one list out; ``deadline`` names the moment it wants to
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pipesd.errors import LinkError, PeerError, UsageError, one_line
 from pipesd.session import events
@@ -18,11 +19,15 @@ from pipesd.session.commands import (
     SendFrame,
 )
 from pipesd.session.edge import EdgeSession
+from pipesd.session.experience import Experience
 from pipesd.session.phases import EdgePhase, require_legal
 from pipesd.session.rules import EdgeRules
 from pipesd.session.watch import Watch
 from pipesd.vocabulary import Vocabulary, hashes_bytes
 from pipesd.wire import frames
+
+if TYPE_CHECKING:
+    from pipesd.planner.costs import Gap
 
 _CLOUD = 0
 """The only peer the edge watches."""
@@ -46,8 +51,27 @@ class EdgeSide:
         self._sessions: dict[int, EdgeSession] = {}
         self._newest_session = -1
         self._step_number = 0
-        self._drafting: tuple[int, int, bool] | None = None
-        """(step, session, whether it was told to abort) of the draft step in flight."""
+        self._drafting: tuple[int, int] | None = None
+        """(step, session) of the draft step in flight."""
+
+        self._abort_told_s: float | None = None
+        """When it was told to abort, if it was."""
+
+        self._experience = Experience()
+        self._told_frames = 0
+        """How many frames the sender was told."""
+
+        self._drafts_told = 0
+        """Which of them was the last one with drafts."""
+
+        self._link_idle = True
+        """Whether the sender holds no drafts of ours."""
+
+        self._turns: dict[int, None] = {}
+        """The sessions in the order of their turns at the link; the one that sent last comes last."""
+
+        self._sent_last: int | None = None
+        """The session whose drafts went out last."""
 
     # -- the door ---------------------------------------------------------------------------------------
 
@@ -75,7 +99,15 @@ class EdgeSide:
             commands = list(self._decide(event, now))
         except PeerError as error:
             commands = list(self._expel(error))
-        return [*commands, *self._keep_busy()]
+        commands += self._keep_busy(
+            now, just_idle=isinstance(event, events.LinkIdle) and event.frames == self._drafts_told
+        )
+        for command in commands:
+            if isinstance(command, SendFrame):
+                self._told_frames += 1
+                if isinstance(command.frame, frames.Draft):
+                    self._drafts_told = self._told_frames
+        return commands
 
     def deadline(self) -> float | None:
         """When ``DeadlineReached`` is due at the latest."""
@@ -87,7 +119,9 @@ class EdgeSide:
     def _decide(self, event: events.EdgeEvent, now: float) -> Iterator[EdgeCommand]:
         match event:
             case events.TokenDrafted() | events.StepAborted() | events.DraftFailed():
-                yield from self._end_step(event)
+                self._end_step(event, now)
+            case events.LinkIdle(sent):
+                self._note_idle(sent, now)
             case events.FrameReceived() | events.BytesRejected() | events.DeadlineReached() if self._is_over:
                 pass
             case events.FrameReceived(frame):
@@ -141,8 +175,9 @@ class EdgeSide:
         if len(self._sessions) >= self._welcome.sessions_max:
             raise UsageError(f"all {self._welcome.sessions_max} sessions are open; close one first")
         self._newest_session = number
-        session = EdgeSession(number, self._rules, self._welcome, len(self._vocabulary))
+        session = EdgeSession(number, self._rules, self._welcome, len(self._vocabulary), self._experience)
         self._sessions[number] = session
+        self._turns[number] = None
         return session.open()
 
     def _prompt(self, session: EdgeSession | None, wish: events.PromptGiven) -> Iterator[EdgeCommand]:
@@ -155,48 +190,74 @@ class EdgeSide:
 
     def _close_session(self, number: int) -> Iterator[EdgeCommand]:
         session = self._sessions.pop(number)
+        del self._turns[number]
         yield from session.close()
         if session.was_drafted:
             yield ReleaseDraft(number)
 
-    # -- the draft engine -------------------------------------------------------------------------------
+    # -- the draft engine and the link ------------------------------------------------------------------
 
-    def _keep_busy(self) -> Iterator[EdgeCommand]:
-        """Give the draft engine its next step, sessions taking turns; and let no session stand still."""
-        if self._drafting is not None:
-            yield from self._abort_useless(*self._drafting)
-        else:
-            yield from self._start_step()
+    def _keep_busy(self, now: float, *, just_idle: bool) -> Iterator[EdgeCommand]:
+        """Give engine and link their next work, sessions taking turns; and let no session stand still."""
+        if self._drafting is None:
+            yield from self._start_step(now)
+        elif self._abort_told_s is None:
+            yield from self._abort_useless(*self._drafting, now)
         for session in self._sessions.values():
-            yield from session.ask_if_idle()
+            session.ask_if_idle()
+        if self._link_idle:
+            yield from self._send_drafts(now, just_idle=just_idle)
 
-    def _start_step(self) -> Iterator[EdgeCommand]:
+    def _start_step(self, now: float) -> Iterator[EdgeCommand]:
         turn = next((number for number, session in self._sessions.items() if session.wants_draft), None)
         if turn is None:
             return
         session = self._sessions[turn] = self._sessions.pop(turn)
         self._step_number += 1
-        self._drafting = (self._step_number, turn, False)
-        yield session.start_step(self._step_number)
+        self._drafting = (self._step_number, turn)
+        session.start_step(now)
+        yield session.draft_order(self._step_number)
 
-    def _abort_useless(self, step: int, number: int, told: bool) -> Iterator[EdgeCommand]:
+    def _abort_useless(self, step: int, number: int, now: float) -> Iterator[EdgeCommand]:
         session = self._sessions.get(number)
-        if not told and (session is None or session.step_is_useless):
-            self._drafting = (step, number, True)
+        if session is None or session.step_is_useless:
+            self._abort_told_s = now
             yield AbortStep(step)
 
     def _end_step(
-        self, event: events.TokenDrafted | events.StepAborted | events.DraftFailed
-    ) -> Iterator[EdgeCommand]:
+        self, event: events.TokenDrafted | events.StepAborted | events.DraftFailed, now: float
+    ) -> None:
         assert self._drafting is not None, "a draft step ended that was never started"
         number, self._drafting = self._drafting[1], None
+        told_s, self._abort_told_s = self._abort_told_s, None
+        if told_s is not None and isinstance(event, events.StepAborted):
+            self._experience.costs.aborted(now - told_s)
         session = self._sessions.get(number)
         if session is None:
             return
         if isinstance(event, events.TokenDrafted):
-            yield from session.finish_step(event.token, event.confidence)
+            session.finish_step(event.token, event.confidence, now)
         else:
             session.lose_step(blocked=isinstance(event, events.DraftFailed))
+
+    def _note_idle(self, sent_frames: int, now: float) -> None:
+        """The report on frames before the last drafts may come late, and says nothing of these."""
+        if sent_frames >= self._drafts_told:
+            self._link_idle = True
+            if self._sent_last in self._sessions:
+                self._sessions[self._sent_last].link_idle(now)
+
+    def _send_drafts(self, now: float, *, just_idle: bool) -> Iterator[EdgeCommand]:
+        """The next batch for the idle link; the session that sent last comes last."""
+        for number in self._turns:
+            gap: Gap = "foreign" if number != self._sent_last else "none" if just_idle else "some"
+            frame = self._sessions[number].next_frame(now, gap)
+            if frame is not None:
+                self._link_idle = False
+                self._sent_last = number
+                self._turns[number] = self._turns.pop(number)
+                yield SendFrame(frame)
+                return
 
     # -- the cloud --------------------------------------------------------------------------------------
 
@@ -211,7 +272,7 @@ class EdgeSide:
             self._watch.heard(_CLOUD, now)
         match frame:
             case frames.Verdict():
-                yield from self._verdict(frame)
+                yield from self._verdict(frame, now)
             case frames.Welcome():
                 yield from self._welcomed(frame, now)
             case frames.Block(number, pieces):
@@ -274,10 +335,10 @@ class EdgeSide:
         )
         yield from self._part(Failure("vocabulary", message))
 
-    def _verdict(self, frame: frames.Verdict) -> Iterator[EdgeCommand]:
+    def _verdict(self, frame: frames.Verdict, now: float) -> Iterator[EdgeCommand]:
         session = self._known_session(frame.session)
         if session is not None:
-            yield from session.verdict(frame)
+            yield from session.verdict(frame, now)
 
     def _known_session(self, number: int) -> EdgeSession | None:
         """None if we closed it; its last frames may still be on their way."""
@@ -325,4 +386,5 @@ class EdgeSide:
         for session in self._sessions.values():
             yield from session.fail(failure)
         self._sessions.clear()
+        self._turns.clear()
         yield CloseLink(failure)

@@ -34,6 +34,13 @@ class BytesRejected:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkIdle:
+    """sender. Everything that it was told has left: so many frames since the connection began."""
+
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
 class TokenDrafted:
     """drafter. The draft model made its guess."""
 
@@ -165,6 +172,7 @@ EdgeEvent = (
     | LinkClosed
     | FrameReceived
     | BytesRejected
+    | LinkIdle
     | TokenDrafted
     | StepAborted
     | DraftFailed

@@ -16,42 +16,41 @@ class Ledger:
 
     def __init__(self, chunk_tokens: int) -> None:
         self._text = Transcript(chunk_tokens)
+        self.text = self._text.tokens
+        """All confirmed tokens; to be read only."""
+
         self.suffix: list[int] = []
         self.sent_tokens = 0
         self.epoch = 0
-        self._asks: deque[int] = deque()
+        self.asks: deque[int] = deque()
+        """Positions up to which the cloud owes verdicts, in order; to be read only."""
 
-    @property
-    def text(self) -> list[int]:
-        """All confirmed tokens; to be read only."""
-        return self._text.tokens
-
-    @property
-    def confirmed(self) -> int:
+        self.confirmed = 0
         """Every position below this equals the target path."""
-        return len(self.text)
 
-    @property
-    def end(self) -> int:
+        self.end = 0
         """Position behind the draft suffix: the next to be drafted."""
-        return len(self.text) + len(self.suffix)
 
     @property
-    def asks_pending(self) -> int:
-        """How many asks are unanswered."""
-        return len(self._asks)
+    def last_ask(self) -> int:
+        """The furthest position that is asked for; 0 if nothing is."""
+        return self.asks[-1] if self.asks else 0
 
     @property
-    def awaiting(self) -> bool:
-        """Whether the cloud owes a verdict."""
-        return bool(self._asks)
+    def sent_end(self) -> int:
+        """Position behind the last draft that has left."""
+        return self.confirmed + self.sent_tokens
 
     def stretches_from(self, position: int) -> Iterator[Stretch]:
         """Text and suffix from ``position`` on, as they are to be evaluated."""
+        if position >= self.confirmed:
+            if position < self.end:
+                yield Stretch(tuple(self.suffix[position - self.confirmed :]), prompt=False)
+            return
         for span in self._text.spans_from(position):
             yield Stretch(tuple(self.text[span.start : span.end]), span.prompt)
-        if drafts := tuple(self.suffix[max(0, position - self.confirmed) :]):
-            yield Stretch(drafts, prompt=False)
+        if self.suffix:
+            yield Stretch(tuple(self.suffix), prompt=False)
 
     def prompt(self, base: int, tokens: tuple[int, ...]) -> int:
         """Cut the text to ``base``, append a prompt, and ask for the first token behind it.
@@ -62,6 +61,7 @@ class Ledger:
         self._discard()
         still_valid = self._text.cut(base)
         self._text.append(tokens, prompt=True)
+        self.confirmed = self.end = len(self.text)
         self.ask(self.confirmed + 1)
         return still_valid
 
@@ -72,17 +72,18 @@ class Ledger:
     def draft(self, token: int) -> None:
         """Append a guess to the suffix."""
         self.suffix.append(token)
+        self.end += 1
 
-    def send_unsent(self) -> tuple[int, tuple[int, ...]]:
-        """(position, tokens) of the drafts that now go on their way."""
-        base = self.confirmed + self.sent_tokens
-        tokens = tuple(self.suffix[self.sent_tokens :])
-        self.sent_tokens = len(self.suffix)
-        return base, tokens
+    def send(self, count: int) -> tuple[int, tuple[int, ...]]:
+        """(position, tokens) of the next ``count`` drafts, which now go on their way."""
+        sent = self.sent_tokens
+        tokens = tuple(self.suffix[sent : sent + count])
+        self.sent_tokens = sent + len(tokens)
+        return self.confirmed + sent, tokens
 
     def ask(self, length: int) -> None:
         """Note that the cloud owes verdicts until its text is ``length`` long."""
-        self._asks.append(length)
+        self.asks.append(length)
 
     def settle(self, accepted: int, tokens: tuple[int, ...]) -> int | None:
         """Confirm ``accepted`` drafts and the target's own ``tokens`` behind them.
@@ -95,29 +96,36 @@ class Ledger:
         agreed = common_prefix(self.suffix, news)
         first_wrong = self.confirmed + agreed if agreed < min(len(self.suffix), len(news)) else None
         self._text.append(news, prompt=False)
+        self.confirmed = len(self.text)
+        self.end = max(self.end, self.confirmed)
         if first_wrong is not None:
             self._discard()
             return first_wrong
         del self.suffix[: len(news)]
         self.sent_tokens = max(0, self.sent_tokens - len(news))
-        while self._asks and self._asks[0] <= self.confirmed:
-            self._asks.popleft()
+        while self.asks and self.asks[0] <= self.confirmed:
+            self.asks.popleft()
         return None
 
     def _discard(self) -> None:
         self.suffix.clear()
         self.sent_tokens = 0
-        self._asks.clear()
+        self.end = self.confirmed
+        self.asks.clear()
         self.epoch += 1
 
     def validate(self) -> None:
         """Assert what must hold between any two events."""
+        assert self.confirmed == len(self.text), "the count of confirmed tokens is off"
+        assert self.end == self.confirmed + len(self.suffix), "the end of the suffix is off"
         assert 0 <= self.sent_tokens <= len(self.suffix), "more sent than drafted"
-        assert all(ask > self.confirmed for ask in self._asks), "an answered ask is still open"
-        assert sorted(self._asks) == list(self._asks), "asks out of order"
+        assert all(ask > self.confirmed for ask in self.asks), "an answered ask is still open"
+        assert sorted(self.asks) == list(self.asks), "asks out of order"
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     """How many tokens two sequences share from their start."""
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((at for at, (ours, theirs) in pairs if ours != theirs), min(len(left), len(right)))
+    for at, (ours, theirs) in enumerate(zip(left, right, strict=False)):
+        if ours != theirs:
+            return at
+    return min(len(left), len(right))

@@ -3,13 +3,13 @@
 import math
 from dataclasses import dataclass, field
 
-from pipesd.planner.trigger import Thresholds
+from pipesd.planner.policies import ASKS_MAX, POLICIES, Policy
+from pipesd.values import Verify
 
-ASKS_MAX = 8
-"""Most unanswered asks of a session."""
+__all__ = ["ALONE_TOKENS", "ASKS_MAX", "CloudRules", "EdgeRules", "Patience"]
 
-ALONE_TOKENS = 32
-"""How far ahead an edge that cannot draft asks the target to run alone."""
+ALONE_TOKENS = 256
+"""How far ahead an edge that cannot draft asks the target to run alone; half of it always lies ahead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +30,7 @@ class Patience:
 class EdgeRules:
     """How the edge drafts and asks."""
 
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    ahead: bool = True
-    """Whether drafting goes on while a verdict is pending."""
-
+    policy: Policy = POLICIES["pipesd"]
     window_tokens: int = 32
     """Most unverified drafts of a session; the cloud may grant less."""
 
@@ -59,4 +56,5 @@ class CloudRules:
     pass_tokens: int = 256
     """Most tokens evaluated in one pass, a prompt chunk aside."""
 
+    verify: Verify = "piggyback"
     patience: Patience = field(default_factory=Patience)

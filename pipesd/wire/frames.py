@@ -12,7 +12,7 @@ import msgspec
 
 from pipesd.values import Finish, Position, Sampling, Seed, TokenId
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 PROMPT_TOKENS_MAX = 200_000
 """Most tokens of one prompt; at 5 bytes each they still fit a frame."""
@@ -160,6 +160,9 @@ class Verdict(Frame, frozen=True, tag=12):
 
     pass_us: Number = 0
     """How long the pass took."""
+
+    judged: Number = 0
+    """Drafts that were in the pass."""
 
 
 class Resume(Frame, frozen=True, tag=13):

@@ -1,6 +1,7 @@
 """Both halves of a link together, in virtual time."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -20,11 +21,14 @@ LIMITS = ConnectionLimits(queued_frames=4, stall_s=5.0, stop_s=2.0)
 Event = tuple[str, object]
 
 
-def connection_over(link: MemoryLink | FakeLink, inbox: Mailbox[Event]) -> Connection[Event, AnyFrame]:
+def connection_over(
+    link: MemoryLink | FakeLink, inbox: Mailbox[Event], idle: Callable[[int], Event] | None = None
+) -> Connection[Event, AnyFrame]:
     reports: Reports[Event, AnyFrame] = Reports(
         frame=lambda frame: ("frame", frame),
         rejected=lambda code, message: ("rejected", code),
         closed=lambda reason: ("closed", reason),
+        idle=idle,
     )
     return Connection(link, Decoder[AnyFrame](AnyFrame), inbox, reports, LIMITS)
 
@@ -53,6 +57,33 @@ def test_last_words_arrive_although_the_other_side_never_stops_talking():
         return heard
 
     assert run_virtually(main()) == encode(Bye("enough"))
+
+
+@pytest.mark.parametrize("idle", [None, lambda sent: ("idle", sent)], ids=["not wanted", "wanted"])
+def test_a_side_that_wants_to_know_is_told_when_the_link_is_idle(idle: Callable[[int], Event] | None):
+    """A slow link takes the first frame for a second; the two behind it leave together."""
+
+    async def main() -> list[tuple[float, Event]]:
+        slow = LinkModel(bytes_per_s=len(encode(Ping(0))))
+        ours, _ = memory_link(slow, WAY)
+        inbox: Mailbox[Event] = Mailbox("events", 8)
+        connection = connection_over(ours, inbox, idle)
+        told: list[tuple[float, Event]] = []
+
+        async def listen() -> None:
+            while True:
+                event = await inbox.next()
+                told.append((asyncio.get_running_loop().time(), event))
+
+        async with at_work(connection.run(), listen()):
+            connection.tell(Ping(0))
+            await asyncio.sleep(0.5)
+            connection.tell(Ping(1))
+            connection.tell(Ping(2))
+            await asyncio.sleep(9.5)
+        return told
+
+    assert run_virtually(main()) == ([(3.0, ("idle", 3))] if idle else [])
 
 
 def test_what_comes_after_the_finish_is_passed_over():

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 
@@ -9,8 +11,10 @@ from pipesd.actors.compute import Pace
 from pipesd.errors import LinkError, PipeSDError, RefusedError, UsageError
 from pipesd.lab.clock import StuckError, run_virtually
 from pipesd.lab.link import LinkModel, memory_link
-from pipesd.planner.trigger import Thresholds
-from pipesd.session.rules import CloudRules, EdgeRules, Patience
+from pipesd.planner.policies import Policy
+from pipesd.planner.trigger import R1Rule, Thresholds
+from pipesd.session.rules import ASKS_MAX, CloudRules, EdgeRules, Patience
+from pipesd.values import Ahead, Batching, Verify
 from tests.actors.rig import (
     EndlessTarget,
     JitteredLink,
@@ -32,12 +36,12 @@ WAY_MS = 15
 PASS_MS = 27
 
 
-def scenario(*, ahead: bool, upper_tokens: int) -> Plan:
+def scenario(*, ahead: Ahead, upper_tokens: int) -> Plan:
     """Draft and target always agree; uplink, pass and downlink take 57 ms together."""
     way = LinkModel(delay_s=WAY_MS / 1e3)
     limits = Thresholds(r1=0.0, r2=0.0, upper_tokens=upper_tokens, lower_tokens=1)
     return Plan(
-        rules=EdgeRules(thresholds=limits, ahead=ahead),
+        rules=EdgeRules(policy=Policy(thresholds=limits, ahead=ahead, batching="work_conserving")),
         up=way,
         down=way,
         draft_pace=Pace(DRAFT_MS / 1e3),
@@ -59,28 +63,54 @@ async def time_per_token_ms(plan: Plan, tokens: int) -> float:
 
 def test_drafting_ahead_hides_the_link_and_the_pass_wholly():
     for upper_tokens in (1, 4, 8):
-        measured = run_virtually(time_per_token_ms(scenario(ahead=True, upper_tokens=upper_tokens), 500))
+        measured = run_virtually(time_per_token_ms(scenario(ahead="always", upper_tokens=upper_tokens), 500))
         assert measured <= 1.02 * DRAFT_MS
 
 
 def test_waiting_takes_what_stop_and_wait_takes_by_hand():
     tokens, upper = 501, 4
-    measured = run_virtually(time_per_token_ms(scenario(ahead=False, upper_tokens=upper), tokens))
+    measured = run_virtually(time_per_token_ms(scenario(ahead="never", upper_tokens=upper), tokens))
     round_ms = upper * DRAFT_MS + WAY_MS + PASS_MS + WAY_MS
     first_ms = WAY_MS + PASS_MS + WAY_MS
     rounds = (tokens - 1) / (upper + 1)
     assert measured == pytest.approx((first_ms + rounds * round_ms) / tokens, rel=1e-9)
 
 
+def test_a_link_that_is_slower_than_the_drafter_carries_several_drafts_at_once():
+    """Each message occupies it for as long as three drafts take; no draft waits behind more than one."""
+    tokens = 300
+
+    async def frames_sent(plan: Plan) -> int:
+        async with pair(plan) as runtime:
+            before = runtime.statistics().sent_frames
+            stream = runtime.start(prompt(runtime.open_session(), [0], tokens_max=tokens))
+            assert len(await read_all(stream)) == tokens
+            return runtime.statistics().sent_frames - before
+
+    free = scenario(ahead="always", upper_tokens=8)
+    slow = replace(free, up=replace(free.up, message_s=3 * DRAFT_MS / 1e3))
+    assert run_virtually(frames_sent(free)) > 0.9 * tokens
+    assert run_virtually(frames_sent(slow)) < 0.5 * tokens
+    assert run_virtually(time_per_token_ms(slow, tokens)) < 1.1 * DRAFT_MS
+
+
 def jittered(seed: int) -> Plan:
     dice = random.Random(seed)
-    limits = Thresholds(dice.choice([0.0, 0.3]), dice.choice([0.0, 0.4]), dice.randint(1, 9), 1)
+    policy = Policy(
+        thresholds=Thresholds(dice.choice([0.0, 0.3]), dice.choice([0.0, 0.4]), dice.randint(1, 9), 1),
+        r1_rule=dice.choice(get_args(R1Rule)),
+        batching=dice.choice(get_args(Batching)),
+        ahead=dice.choice(get_args(Ahead)),
+        upload_ahead=dice.random() < 0.7,
+        asks_max=dice.choice([ASKS_MAX, 1]),
+    )
     return Plan(
-        rules=EdgeRules(thresholds=limits, ahead=dice.random() < 0.7, window_tokens=dice.randint(1, 20)),
+        rules=EdgeRules(policy=policy, window_tokens=dice.randint(1, 20)),
         up=JitteredLink(delay_s=0.01, dice=dice),
         down=JitteredLink(delay_s=0.01, dice=dice),
         draft_pace=JitteredPace(0.01, dice=dice),
         pass_pace=JitteredPace(0.02, 0.001, dice=dice),
+        cloud_rules=CloudRules(verify=dice.choice(get_args(Verify))),
     )
 
 

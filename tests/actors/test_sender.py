@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -16,9 +17,11 @@ def sent_numbers(link: FakeLink) -> list[int]:
     return [frame.number for data in link.sent for frame in decoder.feed(data) if isinstance(frame, Ping)]
 
 
-def make(stall_s: float | None = None) -> tuple[FakeLink, Sender]:
+def make(
+    stall_s: float | None = None, on_idle: Callable[[int], Awaitable[None]] | None = None
+) -> tuple[FakeLink, Sender]:
     link = FakeLink()
-    return link, Sender(link, room_frames=ROOM, limit_frames=LIMIT, stall_s=stall_s)
+    return link, Sender(link, room_frames=ROOM, limit_frames=LIMIT, stall_s=stall_s, on_idle=on_idle)
 
 
 async def has_room(sender: Sender) -> bool:
@@ -48,6 +51,63 @@ async def test_what_is_queued_while_the_link_is_busy_leaves_together():
         link.let_go()
         await turns()
     assert link.sent == [encode(Ping(0)), b"".join(encode(Ping(number)) for number in (1, 2, 3))]
+
+
+async def test_it_says_when_all_it_was_told_has_left():
+    left: list[tuple[int, list[int]]] = []
+
+    async def on_idle(sent: int) -> None:
+        left.append((sent, sent_numbers(link)))
+
+    link, sender = make(on_idle=on_idle)
+    async with at_work(sender.run()):
+        assert left == []
+        sender.tell(Ping(0))
+        assert left == []
+        await turns()
+        assert left == [(1, [0])]
+        link.hold()
+        sender.tell(Ping(1))
+        await turns()
+        sender.tell(Ping(2))
+        await turns()
+        assert left == [(1, [0])]
+        link.let_go()
+        await turns()
+    assert left == [(1, [0]), (3, [0, 1, 2])]
+
+
+async def test_what_is_told_while_it_says_so_leaves_too():
+    said: list[int] = []
+
+    async def on_idle(sent: int) -> None:
+        said.append(sent)
+        if len(said) < 3:
+            sender.tell(Ping(len(said)))
+
+    link, sender = make(on_idle=on_idle)
+    async with at_work(sender.run()):
+        sender.tell(Ping(0))
+        await turns(30)
+    assert said == [1, 2, 3]
+    assert sent_numbers(link) == [0, 1, 2]
+
+
+async def test_a_link_that_breaks_is_never_called_idle():
+    said: list[int] = []
+
+    async def on_idle(sent: int) -> None:
+        said.append(sent)
+
+    link, sender = make(on_idle=on_idle)
+    link.hold()
+    async with at_work(sender.run()) as (task,):
+        sender.tell(Ping(0))
+        await turns()
+        link.abort()
+        await turns()
+        assert task.done()
+    assert said == []
 
 
 async def test_finish_sends_what_is_queued_and_then_ends_its_direction():

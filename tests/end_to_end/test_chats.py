@@ -324,7 +324,7 @@ SLOW = ("--pass-ms", "200")
 def test_a_person_stops_an_answer_and_goes_on(side, tmp_path):
     said = path_behind(list(b"Tell me"))
     with serving(*SLOW) as (_, address):
-        one_by_one = ("--upper-tokens", "1", "--lower-tokens", "1", "--no-ahead")
+        one_by_one = ("--upper-tokens", "1", "--lower-tokens", "1", "--ahead", "never")
         pace = ("--cloud", address, *one_by_one) if side == "edge" else SLOW
         with at_a_terminal(side, "chat", *pace, home=tmp_path) as (person, process):
             person.enter("Tell me")

@@ -47,7 +47,9 @@ def alone() -> str:
     "flags",
     [
         (),
-        ("--no-ahead",),
+        ("--ahead", "never"),
+        ("--ahead", "always", "--batching", "immediate"),
+        ("--policy", "hsl"),
         ("--upper-tokens", "1", "--lower-tokens", "1"),
         ("--agreement", "0.1", "--loop", "asyncio"),
         ("--window-tokens", "8", "--r1", "0", "--r2", "0"),

@@ -5,13 +5,16 @@ Tokens are 0..99; 99 ends a text. Unless told otherwise, everything happens at m
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
+from hypothesis import strategies as st
 
 from pipesd.errors import LinkError, UsageError
-from pipesd.planner.trigger import Thresholds
+from pipesd.planner.policies import Policy
+from pipesd.planner.trigger import R1Rule, Thresholds
 from pipesd.session import commands, events
 from pipesd.session.cloud import CloudSession
 from pipesd.session.cloud_side import CloudSide
@@ -19,10 +22,10 @@ from pipesd.session.edge_side import EdgeSide
 from pipesd.session.ledger import Ledger
 from pipesd.session.phases import CloudPhase, TextPhase
 from pipesd.session.rules import ASKS_MAX, CloudRules, EdgeRules
-from pipesd.values import Finish, Sampling, Slice, Stretch
+from pipesd.values import Ahead, Batching, Finish, Sampling, Slice, Stretch, Verify
 from pipesd.vocabulary import Vocabulary
 from pipesd.wire import frames
-from tests.session.world import WORDS, Turn, World, target_next
+from tests.session.world import WORDS, Turn, World, check_no_ask_waits, target_next
 
 TOKENS = 100
 END = 99
@@ -49,6 +52,31 @@ HELLO = frames.Hello(frames.PROTOCOL_VERSION, "toy", TOKENS)
 
 SHY = Thresholds(r1=0.0, r2=0.0, upper_tokens=100, lower_tokens=1)
 """Never asks on its own account."""
+
+
+def always(limits: Thresholds = SHY, **changes: Any) -> Policy:
+    """Drafts on whatever is pending, and lets all go whenever the link is idle, unless changed."""
+    return replace(Policy(thresholds=limits, ahead="always", batching="work_conserving"), **changes)
+
+
+thresholds = st.builds(
+    lambda r1, r2, upper, lower: Thresholds(r1, r2, upper, min(lower, upper)),
+    st.sampled_from([0.0, 0.2, 0.5, 0.9]),
+    st.sampled_from([0.0, 0.3, 0.9]),
+    st.integers(1, 12) | st.just(100),
+    st.integers(1, 4),
+)
+policies = st.builds(
+    Policy,
+    thresholds=thresholds,
+    r1_rule=st.sampled_from(get_args(R1Rule)),
+    batching=st.sampled_from(get_args(Batching)),
+    ahead=st.sampled_from(get_args(Ahead)),
+    upload_ahead=st.booleans(),
+    asks_max=st.sampled_from([ASKS_MAX, 2, 1]),
+    writers=st.sampled_from(["both", "both", "both", "cloud"]),
+)
+"""Any way to draft, send and ask; the target alone now and then."""
 
 FOUR = CloudRules(sessions_max=WELCOME.sessions_max)
 
@@ -98,7 +126,10 @@ def faults(answer: list[commands.CloudCommand]) -> list[tuple[int, int | None, s
 
 
 class EdgeTable:
-    """An edge that is ready, with as many sessions open as wanted."""
+    """An edge that is ready, with as many sessions open as wanted.
+
+    Its link is idle again right behind each frame, unless it does not ``keep_up``; then ``idles`` says so.
+    """
 
     def __init__(
         self,
@@ -106,29 +137,57 @@ class EdgeTable:
         welcome: frames.Welcome = WELCOME,
         vocabulary: Vocabulary = VOCABULARY,
         sessions: int = 1,
+        *,
+        keeps_up: bool = True,
     ) -> None:
-        self.side = EdgeSide(rules or EdgeRules(thresholds=SHY), vocabulary)
+        self.side = EdgeSide(rules or EdgeRules(policy=always()), vocabulary)
         self.steps_started = 0
+        self.link_idle = True
+        self.told_frames = 0
+        """How many frames its sender was told."""
+
+        self._drafts_told = 0
+        """Which of them was the last one with drafts."""
+
+        self._keeps_up = keeps_up
         self.tell(events.LinkOpened())
         self.hears(welcome)
         for session in range(sessions):
             self.tell(events.SessionWanted(session))
 
     def tell(self, event: events.EdgeEvent, now: float = 0.0) -> list[commands.EdgeCommand]:
+        answer = self._tell(event, now)
+        while self._keeps_up and not self.link_idle:
+            answer += self._tell(events.LinkIdle(self.told_frames), now)
+        return answer
+
+    def _tell(self, event: events.EdgeEvent, now: float) -> list[commands.EdgeCommand]:
+        if isinstance(event, events.LinkIdle):
+            self.link_idle = self.link_idle or event.frames >= self._drafts_told
         answer = self.side.handle(event, now)
-        self.steps_started += sum(isinstance(command, commands.DraftNext) for command in answer)
+        for command in answer:
+            self.steps_started += isinstance(command, commands.DraftNext)
+            self.told_frames += isinstance(command, commands.SendFrame)
+            if isinstance(command, commands.SendFrame) and isinstance(command.frame, frames.Draft):
+                assert self.link_idle, "drafts for a busy link"
+                self.link_idle, self._drafts_told = False, self.told_frames
         for session in self.side.sessions.values():
             session.ledger.validate()
+        check_no_ask_waits(self.side, link_idle=self.link_idle)
         return answer
+
+    def idles(self, now: float = 0.0) -> list[commands.EdgeCommand]:
+        """The link has taken what it was given."""
+        return self.tell(events.LinkIdle(self.told_frames), now)
 
     def hears(self, frame: frames.CloudFrame, now: float = 0.0) -> list[commands.EdgeCommand]:
         return self.tell(events.FrameReceived(frame), now)
 
-    def drafts(self, *tokens: int, confidence: float = 1.0) -> list[commands.EdgeCommand]:
+    def drafts(self, *tokens: int, confidence: float = 1.0, now: float = 0.0) -> list[commands.EdgeCommand]:
         """The draft model guesses, step after step; what is answered to all of it."""
         answers = []
         for token in tokens:
-            answers += self.tell(events.TokenDrafted(self.steps_started, token, confidence))
+            answers += self.tell(events.TokenDrafted(self.steps_started, token, confidence), now)
         return answers
 
     def phase(self, session: int = 0) -> TextPhase:
@@ -136,6 +195,10 @@ class EdgeTable:
 
     def ledger(self, session: int = 0) -> Ledger:
         return self.side.sessions[session].ledger
+
+    def asks(self, session: int = 0) -> list[int]:
+        """Up to where the cloud owes verdicts."""
+        return list(self.ledger(session).asks)
 
     def aborts(self) -> list[commands.EdgeCommand]:
         return self.tell(events.StepAborted(self.steps_started))
@@ -160,9 +223,9 @@ def run(*slices: Slice) -> commands.RunPass:
 
 
 def without_stamps(command: commands.CloudCommand) -> commands.CloudCommand:
-    """Times and arrivals of a verdict are not what a dialogue is about."""
+    """What a verdict says about its pass is not what a dialogue is about."""
     if isinstance(command, commands.SendToPeer) and isinstance(command.frame, frames.Verdict):
-        frame = msgspec.structs.replace(command.frame, arrivals=(), queue_us=0, pass_us=0)
+        frame = msgspec.structs.replace(command.frame, arrivals=(), queue_us=0, pass_us=0, judged=0)
         return commands.SendToPeer(command.peer, frame)
     return command
 
@@ -223,7 +286,7 @@ class HostileCloud:
         self._connect()
 
     def _connect(self) -> None:
-        self.table = EdgeTable(self._rules, self._welcome, sessions=2)
+        self.table = EdgeTable(self._rules, self._welcome, sessions=2, keeps_up=False)
         self._step: int | None = None
         self._paused: set[int] = set()
         self._closed = False
@@ -247,7 +310,8 @@ class HostileCloud:
 
     def _check_nothing_stands_still(self) -> None:
         for number, session in self.table.side.sessions.items():
-            assert session.ledger.asks_pending <= ASKS_MAX
+            limit = ASKS_MAX if session.ledger.last_ask > session.ledger.end else self._rules.policy.asks_max
+            assert len(session.ledger.asks) <= limit  # an edge that cannot draft asks ahead
             if session.phase is TextPhase.DRAFTING and number not in self._paused:
                 assert self._step is not None, "an answer stands still"
 
@@ -265,6 +329,8 @@ class HostileCloud:
             self._disturb(session, y)
         elif kind < 28:
             self._tell(events.FrameReceived(self._verdict(session, y, z, honest=kind > 16 or x > 4)))
+        elif kind < 36:
+            self._tell(events.LinkIdle(self.table.told_frames - max(0, z - 6)))
         else:
             self._tell(events.FrameReceived(self._oddity(session, y)))
 
@@ -320,12 +386,17 @@ class HostileWorld(World):
     """A world with an honest edge and one peer more, who says whatever it likes; most is plausible."""
 
     def __init__(
-        self, rules: EdgeRules, turns: Sequence[Turn], cloud: frames.Welcome, moves: Sequence[Move]
+        self,
+        rules: EdgeRules,
+        turns: Sequence[Turn],
+        cloud: frames.Welcome,
+        moves: Sequence[Move],
+        verify: Verify = "piggyback",
     ) -> None:
         self.moves = deque(moves)
         self.liar = HOSTILE
         self.released: list[int] = []
-        super().__init__([(rules, [turns])], cloud)
+        super().__init__([(rules, [turns])], cloud, verify)
         self.tell_cloud(events.PeerConnected(self.liar))
 
     def tell_cloud(self, event: events.CloudEvent) -> None:

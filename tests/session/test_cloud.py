@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipesd.session import events
+from pipesd.session.cloud import CloudSession
 from pipesd.session.commands import ClosePeer, RunPass, SendToPeer
 from pipesd.session.phases import TextPhase
 from pipesd.session.rules import ASKS_MAX, CloudRules
+from pipesd.values import Slice
 from pipesd.wire import frames
 from tests.session.helpers import (
     END,
@@ -154,8 +156,134 @@ def test_verdict_tells_when_drafts_came_and_how_long_it_took() -> None:
     (answer,) = table.side.handle(events.PassDone(((11, 12, 13, 14),)), 1.75)
     assert isinstance(answer, SendToPeer)
     assert answer.frame == frames.Verdict(
-        0, 1, 4, 3, (14,), arrivals=((2, 1_000_000), (1, 1_500_000)), queue_us=0, pass_us=250_000
+        0, 1, 4, 3, (14,), arrivals=((2, 1_000_000), (1, 1_500_000)), queue_us=0, pass_us=250_000, judged=3
     )
+
+
+def told(table: CloudTable, *picks: tuple[int, ...], now: float = 0.0) -> frames.Verdict:
+    """The only verdict of the pass that is done, with what it says about that pass."""
+    answer = table.side.handle(events.PassDone(picks), now)
+    (frame,) = (command.frame for command in answer if isinstance(command, SendToPeer))
+    assert isinstance(frame, frames.Verdict)
+    return frame
+
+
+def test_an_ask_that_came_during_a_pass_was_due_from_then_on() -> None:
+    table = begun()
+    table.hears(draft(4, 11, ask=5), now=1.0)
+    table.hears(draft(5, 12, 13, ask=7), now=1.25)
+    assert told(table, (11, 12), now=2.0).queue_us == 0
+    said = told(table, (13, 14), now=3.0)
+    assert (said.queue_us, said.pass_us) == (750_000, 1_000_000)
+
+
+def test_an_ask_that_one_pass_has_served_is_due_anew_behind_it() -> None:
+    table = begun()
+    table.hears(draft(4, ask=7), now=1.0)
+    table.hears(draft(4, ask=8), now=1.25)
+    waits = [told(table, (token,), now=2.0 + at).queue_us for at, token in enumerate((11, 12, 13, 14))]
+    assert waits == [0, 0, 0, 0]
+    assert table.phase() is TextPhase.DRAFTING
+
+
+def test_an_ask_of_a_new_epoch_waits_for_the_pass_whose_result_it_drops() -> None:
+    table = begun()
+    table.hears(draft(4, 11, ask=5), now=1.0)
+    table.hears(draft(4, 12, ask=5, epoch=2), now=1.4)
+    table.hears(draft(5, 13, ask=7, epoch=2), now=1.6)
+    assert table.picks((11, 12), now=2.0) == [run(part(3, (10, 12, 13), 3))]
+    assert told(table, (12, 13, 14), now=3.0).queue_us == 600_000
+
+
+def test_an_ask_that_the_pass_answers_leaves_no_wait_behind() -> None:
+    table = begun()
+    table.hears(draft(4, 11, ask=5), now=1.0)
+    table.hears(draft(5, ask=6), now=1.25)
+    assert told(table, (11, 12), now=2.0).queue_us == 0
+    assert table.hears(draft(6, 13, ask=7), now=5.0) == [run(part(5, (12, 13), 2))]
+    assert told(table, (13, 14), now=6.0).queue_us == 0
+
+
+def test_drafts_that_were_known_already_are_stamped_too() -> None:
+    table = begun()
+    table.hears(draft(3, 10), now=1.0)
+    table.hears(draft(4, ask=5), now=1.5)
+    table.hears(draft(4, 11, 12, ask=6), now=2.0)
+    assert told(table, (11,), now=3.0).arrivals == ((1, 1_000_000), (2, 2_000_000))
+    assert told(table, (12, 13), now=3.0).arrivals == ()
+
+
+def test_drafts_of_a_dead_epoch_are_not_stamped() -> None:
+    table = begun()
+    table.hears(draft(3, 10), now=1.0)
+    table.hears(draft(4, 11, ask=5, epoch=2), now=2.0)
+    table.hears(draft(4, 12, ask=5), now=2.5)
+    assert told(table, (11, 12), now=3.0).arrivals == ((1, 2_000_000),)
+    table.hears(draft(6, 50, ask=7, epoch=2), now=3.0)
+    assert told(table, (13, 14), now=3.0).arrivals == ((1, 3_000_000),)
+    table.hears(draft(7, 15, epoch=2), now=4.0)
+    table.hears(draft(7, 16, ask=8, epoch=3), now=5.0)
+    assert told(table, (16, 17), now=6.0).arrivals == ((1, 5_000_000),)
+
+
+def test_stamps_are_no_more_than_the_window() -> None:
+    """Of drafts that are known already there may be any number between two verdicts."""
+    table = begun(window_tokens=4)
+    known = tuple(range(11, 21))
+    table.hears(draft(4, ask=4 + len(known)))
+    for token in known:
+        table.picks((token,))
+    for at, token in enumerate(known):
+        assert table.hears(draft(4 + at, token)) == []
+    table.hears(draft(14, 21, ask=15))
+    assert len(told(table, (21, 22)).arrivals) == 4
+
+
+def test_verdict_says_how_many_drafts_were_judged_whatever_became_of_them() -> None:
+    table = begun(most=4)
+    table.hears(draft(4, 11, 12, 13, 14, ask=8))
+    assert (told(table, (50, 0, 0, 0)).judged, table.text()[4:]) == (3, (50,))
+    table.hears(draft(5, ask=6, epoch=2))
+    assert told(table, (12,)).judged == 0
+
+
+def riding() -> CloudSession:
+    """It has confirmed 10 behind 1, 2, 3 and owes nothing, but has drafts; 10 is not evaluated yet."""
+    session = CloudSession(0, 0, grant())
+    session.prompt(prompt(1, 2, 3), 0.0)
+    session.take_slices(9, chunk_allowed=True, now=0.0)
+    session.settle((10,), 0.0)
+    assert session.draft(draft(4, 11, 12), 0.0) == ()
+    assert session.may_ride
+    return session
+
+
+@pytest.mark.parametrize(
+    ("room", "slices"), [(1, ()), (2, (part(3, (10, 11), 2),)), (3, (part(3, (10, 11, 12), 3),))]
+)
+def test_drafts_that_nobody_asked_about_need_room_for_one_of_them(
+    room: int, slices: tuple[Slice, ...]
+) -> None:
+    session = riding()
+    assert session.take_slices(room, chunk_allowed=True, now=0.0) == slices
+    assert session.may_ride == (not slices)
+
+
+def test_who_is_owed_a_verdict_needs_no_room_for_a_draft() -> None:
+    session = riding()
+    assert session.draft(draft(6, ask=6), 0.0) == ()
+    assert session.take_slices(1, chunk_allowed=True, now=0.0) == (part(3, (10,), 1),)
+
+
+def test_drafts_count_though_nobody_looks_at_what_is_answered() -> None:
+    session = riding()
+    session.draft(draft(6, 13, ask=7), 0.0)
+    assert session.is_due
+    session.draft(draft(4, 50, ask=5, epoch=2), 0.0)
+    assert session.take_slices(9, chunk_allowed=True, now=0.0) == (part(3, (10, 50), 2),)
+    session.settle((50, 51), 0.0)
+    again = session.draft(draft(5, 60, ask=7, epoch=3), 0.0)
+    assert again == (verdict(5, 0, 51, epoch=3),)
 
 
 # -- verdicts that were lost ------------------------------------------------------------------------------

@@ -1,16 +1,18 @@
 """The whole cloud: its peers, their sessions, what shares a pass, and peers that lie."""
 
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipesd.planner.trigger import Thresholds
+from pipesd.planner.policies import Policy
 from pipesd.session import events
 from pipesd.session.cloud_side import CloudSide
 from pipesd.session.commands import ClosePeer, ReleaseSequence, SendToPeer
 from pipesd.session.phases import TextPhase
 from pipesd.session.rules import CloudRules, EdgeRules, Patience
-from pipesd.values import Sampling
+from pipesd.values import Sampling, Verify
 from pipesd.vocabulary import BLOCK_TOKENS
 from pipesd.wire import frames
 from tests.session.helpers import (
@@ -25,6 +27,7 @@ from tests.session.helpers import (
     faults,
     grant,
     part,
+    policies,
     prompt,
     reply,
     run,
@@ -322,6 +325,142 @@ def test_long_prompts_take_turns_and_let_verdicts_through() -> None:
     assert table.side.sessions[1].phase is TextPhase.AWAITING
 
 
+# -- drafts that nobody asked about -----------------------------------------------------------------------
+
+
+def with_drafts(verify: Verify, pass_tokens: int = 256) -> CloudTable:
+    """Three peers behind 1, 2 and 10: the first has asked about 11; drafts of the third and second wait."""
+    table = CloudTable(CloudRules(verify=verify, pass_tokens=pass_tokens), peers=3)
+    for peer in range(3):
+        table.hears(prompt(1, 2), peer)
+        table.picks((10,))
+    assert table.hears(draft(3, 11, ask=4), now=1.0) == [run(part(2, (10, 11), 2))]
+    assert table.hears(draft(3, 13), 2, now=1.5) == []
+    assert table.hears(draft(3, 12), 1, now=1.5) == []
+    return table
+
+
+SECOND = part(2, (10, 12), 2, sequence=1)
+THIRD = part(2, (10, 13), 2, sequence=2)
+
+
+@pytest.mark.parametrize("verify", ["on_request", "piggyback"])
+def test_drafts_that_nobody_asked_about_start_no_pass(verify: Verify) -> None:
+    table = with_drafts(verify)
+    assert table.picks((11, 20)) == [reply(verdict(3, 1, 20))]
+    assert table.hears(draft(4, 14), 1) == []
+
+
+def test_on_request_a_pass_judges_only_sessions_that_asked() -> None:
+    table = with_drafts("on_request")
+    table.picks((11, 20))
+    assert table.hears(draft(5, 21, ask=6)) == [run(part(4, (20, 21), 2))]
+    assert table.picks((21, 22)) == [reply(verdict(5, 1, 22))]
+    assert table.hears(draft(4, ask=4), 1) == [run(SECOND)]
+
+
+def test_drafts_ride_along_behind_those_that_were_asked_about() -> None:
+    table = with_drafts("piggyback")
+    table.picks((11, 20))
+    assert table.hears(draft(5, 21, ask=6)) == [run(part(4, (20, 21), 2), THIRD, SECOND)]
+    assert table.picks((21, 22), (13, 14), (50, 0)) == [
+        reply(verdict(5, 1, 22)),
+        reply(verdict(3, 1, 14), 2),
+        reply(verdict(3, 0, 50), 1),
+    ]
+    assert table.phase(1) is TextPhase.DRAFTING
+    assert table.hears(draft(7, 23, ask=8)) == [run(part(6, (22, 23), 2))]
+
+
+def test_drafts_that_find_no_room_ride_in_the_next_pass() -> None:
+    table = with_drafts("piggyback", pass_tokens=4)
+    table.picks((11, 20))
+    assert table.hears(draft(5, 21, ask=6)) == [run(part(4, (20, 21), 2), THIRD)]
+    assert table.picks((50, 0), (13, 14)) == [reply(verdict(5, 0, 50)), reply(verdict(3, 1, 14), 2)]
+    assert table.hears(draft(6, 22, ask=7, epoch=2)) == [run(part(5, (50, 22), 2), SECOND)]
+
+
+def test_drafts_of_a_session_that_asks_after_all_are_judged_once() -> None:
+    table = with_drafts("piggyback")
+    assert table.hears(draft(4, ask=4), 1) == []
+    assert table.picks((11, 20)) == [reply(verdict(3, 1, 20)), run(SECOND, THIRD)]
+    assert table.picks((12, 30), (13, 31)) == [reply(verdict(3, 1, 30), 1), reply(verdict(3, 1, 31), 2)]
+
+
+def test_drafts_that_died_ride_nowhere() -> None:
+    table = with_drafts("piggyback")
+    table.hears(frames.Cancel(0, 2), 1)
+    table.tell(events.PeerClosed(2, "gone"))
+    table.picks((11, 20))
+    assert table.hears(draft(5, 21, ask=6)) == [run(part(4, (20, 21), 2))]
+
+
+def test_an_eager_target_judges_whatever_has_arrived_whenever_it_is_idle() -> None:
+    table = with_drafts("eager")
+    assert table.picks((11, 20)) == [reply(verdict(3, 1, 20)), run(THIRD, SECOND)]
+    assert table.hears(draft(5, 21)) == []
+    assert table.picks((13, 30), (12, 31)) == [
+        reply(verdict(3, 1, 30), 2),
+        reply(verdict(3, 1, 31), 1),
+        run(part(4, (20, 21), 2)),
+    ]
+    assert table.picks((21, 22)) == [reply(verdict(5, 1, 22))]
+    assert table.hears(draft(5, 32), 1) == [run(part(4, (31, 32), 2, sequence=1))]
+
+
+def test_an_eager_target_serves_first_who_asked() -> None:
+    table = with_drafts("eager", pass_tokens=2)
+    assert table.hears(draft(4, ask=4), 1) == []
+    assert table.picks((11, 20)) == [reply(verdict(3, 1, 20)), run(SECOND)]
+    assert table.picks((12, 30)) == [reply(verdict(3, 1, 30), 1), run(THIRD)]
+
+
+def test_drafts_for_which_a_pass_has_no_room_wait_for_one_that_has() -> None:
+    """There is room for the token before them, but for no draft."""
+    table = with_drafts("eager", pass_tokens=3)
+    assert table.picks((11, 20)) == [reply(verdict(3, 1, 20)), run(THIRD)]
+    assert table.picks((13, 30)) == [reply(verdict(3, 1, 30), 2), run(SECOND)]
+    table = with_drafts("piggyback", pass_tokens=3)
+    table.picks((11, 20))
+    assert table.hears(draft(5, 21, ask=6)) == [run(part(4, (20, 21), 2))]
+    assert table.picks((21, 22)) == [reply(verdict(5, 1, 22))]
+    assert table.hears(draft(4, ask=4), 1) == [run(SECOND)]
+
+
+def test_an_eager_target_whose_passes_have_no_room_for_a_draft_starts_none() -> None:
+    table = CloudTable(CloudRules(verify="eager", pass_tokens=1))
+    table.hears(prompt(1, 2))
+    assert table.picks((10,)) == [reply(verdict(2, 0, 10))]
+    assert table.hears(draft(3, 11, 12)) == []
+    assert table.hears(draft(5, ask=5)) == [run(part(2, (10,), 1))]
+    assert table.picks((11,)) == [reply(verdict(3, 0, 11)), run(part(3, (11,), 1))]
+    assert table.picks((12,)) == [reply(verdict(4, 0, 12))]
+    assert table.phase() is TextPhase.DRAFTING
+
+
+def waits_us(table: CloudTable, *picks: tuple[int, ...], now: float) -> dict[int, int]:
+    """How long each peer's verdict was due before the pass that is done now."""
+    answer = table.side.handle(events.PassDone(picks), now)
+    told = [(said.peer, said.frame) for said in answer if isinstance(said, SendToPeer)]
+    return {peer: frame.queue_us for peer, frame in told if isinstance(frame, frames.Verdict)}
+
+
+def test_who_did_not_ask_did_not_wait() -> None:
+    table = with_drafts("piggyback")
+    table.hears(draft(4, ask=4), 1, now=2.0)
+    assert table.picks((11, 20), now=3.0)[-1] == run(SECOND, THIRD)
+    assert waits_us(table, (12, 30), (13, 31), now=4.0) == {1: 1_000_000, 2: 0}
+
+
+def test_who_asks_while_its_drafts_ride_waits_from_then_on() -> None:
+    table = with_drafts("piggyback")
+    table.hears(draft(4, ask=4), 1, now=2.0)
+    table.picks((11, 20), now=3.0)
+    table.hears(draft(4, 14, ask=6), 2, now=3.2)
+    assert waits_us(table, (12, 30), (13, 14), now=4.0) == {1: 1_000_000, 2: 0}
+    assert waits_us(table, (15,), now=5.0) == {2: 800_000}
+
+
 # -- peers that lie ---------------------------------------------------------------------------------------
 
 
@@ -338,16 +477,16 @@ digits = st.integers(0, 99)
 
 @given(
     st.lists(turns, min_size=2, max_size=4),
-    st.booleans(),
-    st.integers(1, 6),
+    policies,
+    st.sampled_from(get_args(Verify)),
     st.lists(st.tuples(st.integers(0, 19), digits, digits), min_size=20, max_size=60),
     st.lists(st.integers(0, 99), min_size=50, max_size=200),
 )
 @settings(max_examples=100, deadline=None)
 def test_whatever_one_peer_says_the_other_gets_the_targets_text(
-    wishes: list[Turn], ahead: bool, upper: int, moves: list[Move], choices: list[int]
+    wishes: list[Turn], policy: Policy, verify: Verify, moves: list[Move], choices: list[int]
 ) -> None:
-    rules = EdgeRules(thresholds=Thresholds(0.1, 0.2, upper, 1), ahead=ahead, window_tokens=8)
-    world = HostileWorld(rules, wishes, welcome(window=8, context=60), moves)
+    rules = EdgeRules(policy=policy, window_tokens=8)
+    world = HostileWorld(rules, wishes, welcome(window=8, context=60), moves, verify)
     world.play(choices)
     assert not world.moves

@@ -3,19 +3,20 @@
 import pytest
 
 from pipesd.errors import UsageError
+from pipesd.planner.policies import POLICIES, Policy
 from pipesd.planner.trigger import Thresholds
 from pipesd.session import events
 from pipesd.session.commands import AbortStep, FailGeneration, FinishGeneration, GenerationStats
 from pipesd.session.phases import EdgePhase, TextPhase
 from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, EdgeRules
-from pipesd.values import Stretch
+from pipesd.values import Batching, Stretch
 from pipesd.vocabulary import Vocabulary
 from pipesd.wire import frames
 from tests.session.helpers import (
     END,
-    SHY,
     TOKENS,
     EdgeTable,
+    always,
     draft,
     emit,
     grant,
@@ -26,9 +27,10 @@ from tests.session.helpers import (
     wish,
 )
 
-EVERY_SECOND = EdgeRules(thresholds=Thresholds(0.0, 0.0, upper_tokens=2, lower_tokens=1))
-WAITING = EdgeRules(thresholds=Thresholds(0.0, 0.0, upper_tokens=2, lower_tokens=1), ahead=False)
-TWO_AT_LEAST = Thresholds(0.0, 0.0, upper_tokens=10, lower_tokens=2)
+TWO_AT_MOST = Thresholds(0.0, 0.0, upper_tokens=2, lower_tokens=1)
+EVERY_SECOND = EdgeRules(policy=always(TWO_AT_MOST))
+WAITING = EdgeRules(policy=always(TWO_AT_MOST, ahead="never"))
+TWO_AT_LEAST = always(Thresholds(0.0, 0.0, upper_tokens=10, lower_tokens=2))
 
 
 def said(*tokens: int) -> Stretch:
@@ -36,10 +38,10 @@ def said(*tokens: int) -> Stretch:
     return Stretch(tokens, prompt=True)
 
 
-def answering(rules: EdgeRules | None = None, *drafted: int) -> EdgeTable:
+def answering(rules: EdgeRules | None = None, *drafted: int, most: int = 50) -> EdgeTable:
     """An edge behind the prompt 1, 2, 3 that has drafted this much; only the prompt's ask is open."""
     table = EdgeTable(rules)
-    table.tell(wish(1, 2, 3))
+    table.tell(wish(1, 2, 3, most=most))
     table.drafts(*drafted)
     return table
 
@@ -48,8 +50,8 @@ def test_prompt_and_drafts_leave_before_the_session_is_opened() -> None:
     table = EdgeTable(sessions=0)
     assert table.tell(events.SessionWanted(0)) == [send(frames.Open(0))]
     assert table.tell(wish(1, 2, 3)) == [send(prompt(1, 2, 3)), step(1, 0, 1, 2, 3)]
-    assert table.drafts(10) == [send(draft(3, 10)), step(2, 3, 10)]
-    assert table.drafts(11) == [send(draft(4, 11)), step(3, 4, 11)]
+    assert table.drafts(10) == [step(2, 3, 10), send(draft(3, 10))]
+    assert table.drafts(11) == [step(3, 4, 11), send(draft(4, 11))]
     assert table.hears(frames.Opened(0)) == []
     assert table.phase() is TextPhase.AWAITING
 
@@ -58,13 +60,13 @@ def test_verdict_that_agrees_leaves_the_suffix_and_the_epoch_alone() -> None:
     table = answering(None, 10, 11, 12)
     assert table.hears(verdict(3, 0, 10)) == [emit(10)]
     assert table.ledger().suffix == [11, 12]
-    assert table.drafts(13) == [send(draft(6, 13)), step(5, 6, 13)]
+    assert table.drafts(13) == [step(5, 6, 13), send(draft(6, 13))]
     assert table.phase() is TextPhase.DRAFTING
 
 
 def test_own_pick_may_be_the_token_drafted_ahead() -> None:
     table = answering(EVERY_SECOND, 10, 11, 12)
-    assert table.ledger().asks_pending == 2
+    assert len(table.asks()) == 2
     assert table.hears(verdict(3, 1, 11)) == [emit(10, 11)]
     assert (table.ledger().suffix, table.ledger().epoch) == ([12], 1)
     assert table.phase() is TextPhase.DRAFTING
@@ -73,9 +75,9 @@ def test_own_pick_may_be_the_token_drafted_ahead() -> None:
 def test_verdict_that_contradicts_discards_and_aborts() -> None:
     table = answering(EVERY_SECOND, 10, 11, 12)
     assert table.hears(verdict(3, 1, 50)) == [emit(10, 50), AbortStep(4)]
-    assert (table.ledger().suffix, table.ledger().epoch, table.ledger().awaiting) == ([], 2, False)
+    assert (table.ledger().suffix, table.ledger().epoch, table.asks()) == ([], 2, [])
     assert table.aborts() == [step(5, 4, 50)]
-    assert table.drafts(60) == [send(draft(5, 60, epoch=2)), step(6, 5, 60)]
+    assert table.drafts(60) == [step(6, 5, 60), send(draft(5, 60, epoch=2))]
     assert table.phase() is TextPhase.DRAFTING
 
 
@@ -197,7 +199,7 @@ def test_what_it_took_is_counted() -> None:
 def test_drafter_stops_at_an_end_id_and_asks() -> None:
     table = answering(None, 10)
     table.hears(verdict(3, 0, 10))
-    assert table.drafts(END) == [send(draft(4, END)), send(draft(5, ask=5))]
+    assert table.drafts(END) == [send(draft(4, END, ask=5))]
     assert table.phase() is TextPhase.AWAITING
 
 
@@ -206,85 +208,276 @@ def test_drafter_stops_at_the_limit_and_asks() -> None:
     table.tell(wish(1, 2, 3, most=3))
     table.hears(verdict(3, 0, 10))
     table.aborts()
-    assert table.drafts(11) == [send(draft(4, 11)), step(3, 4, 11)]
-    assert table.drafts(12) == [send(draft(5, 12)), send(draft(6, ask=6))]
+    assert table.drafts(11) == [step(3, 4, 11), send(draft(4, 11))]
+    assert table.drafts(12) == [send(draft(5, 12, ask=6))]
     assert table.phase() is TextPhase.AWAITING
 
 
 def test_drafter_stops_at_the_end_of_the_context() -> None:
     table = EdgeTable(welcome=grant(context_tokens=5))
     table.tell(wish(1, 2, 3))
-    assert table.drafts(10, 11)[-2:] == [send(draft(4, 11)), send(draft(5, ask=5))]
+    assert table.drafts(10) == [step(2, 3, 10), send(draft(3, 10))]
+    assert table.drafts(11) == [send(draft(4, 11, ask=5))]
     assert table.phase() is TextPhase.AWAITING
 
 
 def test_idle_drafter_asks_for_enough_drafts_only() -> None:
-    table = answering(EdgeRules(thresholds=TWO_AT_LEAST), END)
-    assert table.ledger().asks_pending == 1
-    table = answering(EdgeRules(thresholds=TWO_AT_LEAST), 10, END)
-    assert table.ledger().asks_pending == 2
+    table = answering(EdgeRules(policy=TWO_AT_LEAST), END)
+    assert len(table.asks()) == 1
+    table = answering(EdgeRules(policy=TWO_AT_LEAST), 10, END)
+    assert len(table.asks()) == 2
 
 
 def test_idle_drafter_asks_for_one_draft_when_nothing_is_pending() -> None:
-    table = EdgeTable(EdgeRules(thresholds=TWO_AT_LEAST, window_tokens=1))
+    table = EdgeTable(EdgeRules(policy=TWO_AT_LEAST, window_tokens=1))
     table.tell(wish(1, 2, 3))
     assert table.drafts(10) == [send(draft(3, 10))]
     assert table.hears(verdict(3, 0, 10)) == [emit(10), step(2, 3, 10)]
-    assert table.drafts(11) == [send(draft(4, 11)), send(draft(5, ask=5))]
+    assert table.drafts(11) == [send(draft(4, 11, ask=5))]
 
 
 @pytest.mark.parametrize(("own", "granted"), [(3, 16), (16, 3)])
 def test_full_window_stops_the_drafter_and_asks(own: int, granted: int) -> None:
-    table = EdgeTable(EdgeRules(thresholds=SHY, window_tokens=own), grant(window_tokens=granted))
+    table = EdgeTable(EdgeRules(policy=always(), window_tokens=own), grant(window_tokens=granted))
     table.tell(wish(1, 2, 3))
     table.drafts(10, 11)
-    assert table.drafts(12) == [send(draft(5, 12)), send(draft(6, ask=6))]
+    assert table.drafts(12) == [send(draft(5, 12, ask=6))]
     assert table.hears(verdict(3, 0, 10)) == [emit(10), step(4, 5, 12)]
     assert table.phase() is TextPhase.AWAITING
 
 
 def test_trigger_asks_for_drafts_up_to_the_doubtful_one() -> None:
-    table = EdgeTable(EdgeRules(thresholds=Thresholds(0.0, 0.4, 10, 1)))
+    table = EdgeTable(EdgeRules(policy=always(Thresholds(0.0, 0.4, 10, 1))))
     table.tell(wish(1, 2, 3))
-    assert table.drafts(10, confidence=0.9)[0] == send(draft(3, 10))
-    assert table.drafts(11, confidence=0.3)[0] == send(draft(4, 11, ask=5))
+    assert table.drafts(10, confidence=0.9) == [step(2, 3, 10), send(draft(3, 10))]
+    assert table.drafts(11, confidence=0.3) == [step(3, 4, 11), send(draft(4, 11, ask=5))]
     assert table.phase() is TextPhase.AWAITING
 
 
 def test_trigger_forgets_drafts_that_were_judged_unasked() -> None:
-    table = answering(EdgeRules(thresholds=Thresholds(0.0, 0.0, 3, 1)), 10, 11)
+    table = answering(EdgeRules(policy=always(Thresholds(0.0, 0.0, 3, 1))), 10, 11)
     table.hears(verdict(3, 1, 11))
-    assert table.drafts(12, 13)[-2] == send(draft(6, 13))
-    assert table.drafts(14)[0] == send(draft(7, 14, ask=8))
+    assert table.drafts(12, 13)[-1] == send(draft(6, 13))
+    assert table.drafts(14)[-1] == send(draft(7, 14, ask=8))
     assert table.phase() is TextPhase.AWAITING
 
 
 def test_at_most_eight_asks() -> None:
-    table = EdgeTable(EdgeRules(thresholds=Thresholds(0.0, 0.0, 1, 1)))
+    table = EdgeTable(EdgeRules(policy=always(Thresholds(0.0, 0.0, 1, 1))))
     table.tell(wish(1, 2, 3))
     answer = table.drafts(*range(10, 10 + ASKS_MAX - 1))
-    assert table.ledger().asks_pending == ASKS_MAX
+    assert len(table.asks()) == ASKS_MAX
     assert answer[-1] == send(draft(9, 16, ask=10))
     assert table.hears(verdict(3, 0, 10)) == [emit(10), step(8, 9, 16)]
-    assert table.drafts(17) == [send(draft(10, 17, ask=11)), step(9, 10, 17)]
+    assert table.drafts(17) == [step(9, 10, 17), send(draft(10, 17, ask=11))]
     assert table.drafts(18) == [send(draft(11, 18, ask=12))]
-    assert table.ledger().asks_pending == ASKS_MAX
+    assert len(table.asks()) == ASKS_MAX
 
 
 def test_waiting_edge_does_not_draft_while_a_verdict_is_owed() -> None:
     table = EdgeTable(WAITING)
     assert table.tell(wish(1, 2, 3)) == [send(prompt(1, 2, 3))]
     assert table.hears(verdict(3, 0, 10)) == [emit(10), step(1, 0, 1, 2, 3, 10)]
-    assert table.drafts(11) == [send(draft(4, 11)), step(2, 4, 11)]
+    assert table.drafts(11) == [step(2, 4, 11), send(draft(4, 11))]
     assert table.drafts(12) == [send(draft(5, 12, ask=6))]
     assert table.hears(verdict(4, 2, 13)) == [emit(11, 12, 13), step(3, 5, 12, 13)]
     assert table.phase() is TextPhase.DRAFTING
 
 
+@pytest.mark.parametrize(("answer_s", "goes_ahead"), [(0.01, False), (0.5, True)])
+def test_whether_to_draft_ahead_is_weighed_at_each_trigger(answer_s: float, goes_ahead: bool) -> None:
+    """A step takes 0.05 s. Before an answer was timed, the edge drafts ahead to find out."""
+    one = Thresholds(0.0, 0.0, upper_tokens=1, lower_tokens=1)
+    table = EdgeTable(EdgeRules(policy=always(one, ahead="expected")))
+    table.tell(wish(1, 2, 3))
+    asked = table.tell(events.TokenDrafted(1, 10, 0.99), 0.05)
+    assert asked == [step(2, 3, 10), send(draft(3, 10, ask=4))]
+    table.hears(verdict(3, 1, 11), 0.2)
+    assert table.tell(events.StepAborted(2), 0.6) == [step(3, 3, 10, 11)]
+    asked = table.tell(events.TokenDrafted(3, 12, 0.99), 0.65)
+    assert asked == [step(4, 5, 12), send(draft(5, 12, ask=6))]
+    table.hears(verdict(5, 1, 13), 0.65 + answer_s)
+    assert table.tell(events.StepAborted(4), 1.2) == [step(5, 5, 12, 13)]
+    asked = table.tell(events.TokenDrafted(5, 14, 0.99), 1.25)
+    assert asked == [*[step(6, 7, 14)] * goes_ahead, send(draft(7, 14, ask=8))]
+    assert table.hears(verdict(7, 1, 15), 1.3)[0] == emit(14, 15)
+    assert table.phase() is TextPhase.DRAFTING
+
+
+def test_an_answer_that_waited_for_the_prompt_is_not_weighed() -> None:
+    """A step takes 0.05 s and an answer 0.01 s, but the first one, behind a long prompt, takes 9 s."""
+    one = Thresholds(0.0, 0.0, upper_tokens=1, lower_tokens=1)
+    table = EdgeTable(EdgeRules(policy=always(one, ahead="expected")))
+    table.tell(wish(1, 2, 3))
+    table.tell(events.TokenDrafted(1, 10, 0.99), 0.05)
+    table.tell(events.TokenDrafted(2, 11, 0.99), 0.10)
+    table.tell(events.TokenDrafted(3, 12, 0.99), 0.15)
+    table.hears(verdict(3, 1, 11), 9.0)
+    table.hears(verdict(5, 1, 13), 9.1)
+    assert table.tell(events.StepAborted(4), 9.2) == [step(5, 5, 12, 13)]
+    asked = table.tell(events.TokenDrafted(5, 14, 0.99), 9.25)
+    assert asked == [step(6, 7, 14), send(draft(7, 14, ask=8))]
+    table.hears(verdict(7, 1, 15), 9.26)
+    assert table.tell(events.StepAborted(6), 9.3) == [step(7, 7, 14, 15)]
+    assert table.tell(events.TokenDrafted(7, 16, 0.99), 9.35) == [send(draft(9, 16, ask=10))]
+
+
+def test_whether_to_draft_ahead_is_weighed_when_an_idle_drafter_asks_too() -> None:
+    """A step takes 0.05 s and an answer 0.01 s; the window is full, and then has room again too early."""
+    table = EdgeTable(EdgeRules(policy=always(ahead="expected"), window_tokens=2))
+    table.tell(wish(1, 2, 3))
+    table.tell(events.TokenDrafted(1, 10, 0.99), 0.05)
+    assert table.tell(events.TokenDrafted(2, 11, 0.99), 0.10) == [send(draft(4, 11, ask=5))]
+    table.hears(verdict(3, 2, 12), 0.11)
+    assert table.tell(events.TokenDrafted(3, 13, 0.99), 0.16)[0] == step(4, 6, 13)
+    assert table.tell(events.TokenDrafted(4, 14, 0.99), 0.21) == [send(draft(7, 14, ask=8))]
+    assert table.hears(verdict(6, 2, 15), 0.22) == [emit(13, 14, 15), step(5, 7, 14, 15)]
+    assert table.tell(events.TokenDrafted(5, 16, 0.99), 0.27)[0] == step(6, 9, 16)
+    assert table.tell(events.TokenDrafted(6, 17, 0.99), 0.32) == [send(draft(10, 17, ask=11))]
+    assert table.hears(verdict(9, 0, 16), 0.33) == [emit(16)]
+    assert table.phase() is TextPhase.AWAITING
+    assert table.hears(verdict(10, 1, 18), 0.34) == [emit(17, 18), step(7, 10, 17, 18)]
+
+
+def test_trigger_that_finds_as_many_verdicts_pending_as_may_waits_for_the_next() -> None:
+    table = answering(EdgeRules(policy=always(TWO_AT_MOST, asks_max=1)), 10, 11, 12)
+    assert len(table.asks()) == 1
+    assert table.hears(verdict(3, 0, 10)) == [emit(10), send(draft(6, ask=6))]
+    assert table.drafts(13, 14)[-1] == send(draft(7, 14))
+    assert table.hears(verdict(4, 2, 13)) == [emit(11, 12, 13)]
+    assert table.drafts(15)[-1] == send(draft(8, 15, ask=9))
+
+
+def test_drafts_ahead_that_may_not_be_uploaded_wait_for_the_pending_verdict() -> None:
+    """HSL and EdgeLLM draft on, or not, but send rounds."""
+    table = answering(EdgeRules(policy=always(TWO_AT_MOST, upload_ahead=False)))
+    assert table.drafts(10, 11) == [step(2, 3, 10), step(3, 4, 11)]
+    assert table.drafts(12) == [step(4, 5, 12)]
+    assert table.hears(verdict(3, 0, 10)) == [emit(10), send(draft(4, 11, ask=5))]
+    assert table.drafts(13) == [step(5, 6, 13)]
+    assert table.hears(verdict(4, 1, 12)) == [emit(11, 12), send(draft(6, 13, ask=7))]
+
+
+# -- a busy link ------------------------------------------------------------------------------------------
+
+
+def held_up(policy: Policy, *drafted: int) -> EdgeTable:
+    """An edge behind the prompt 1, 2, 3 whose link is busy with its first draft."""
+    table = EdgeTable(EdgeRules(policy=policy), keeps_up=False)
+    table.tell(wish(1, 2, 3))
+    assert table.drafts(drafted[0])[-1] == send(draft(3, drafted[0]))
+    for token in drafted[1:]:
+        assert table.drafts(token) == [step(table.steps_started, table.ledger().end - 1, token)]
+    return table
+
+
+@pytest.mark.parametrize("batching", ["work_conserving", "planned"])
+def test_what_waits_for_a_busy_link_leaves_together(batching: Batching) -> None:
+    table = held_up(always(batching=batching), 10, 11, 12, 13)
+    assert table.idles() == [send(draft(4, 11, 12, 13))]
+    assert table.drafts(14) == [step(6, 7, 14)]
+    assert table.idles() == [send(draft(7, 14))]
+    assert table.idles() == []
+    assert table.drafts(15) == [step(7, 8, 15), send(draft(8, 15))]
+
+
+def test_drafts_that_leave_one_by_one_do_so_on_a_busy_link_too() -> None:
+    table = held_up(always(batching="immediate"), 10, 11, 12)
+    assert table.idles() == [send(draft(4, 11))]
+    assert table.idles() == [send(draft(5, 12))]
+    assert table.idles() == []
+
+
+def test_trigger_flushes_the_drafts_up_to_it_and_no_further() -> None:
+    table = held_up(always(TWO_AT_MOST), 10, 11, 12, 13, 14)
+    assert len(table.asks()) == 1
+    assert table.idles() == [send(draft(4, 11, ask=5))]
+    assert table.idles() == [send(draft(5, 12, 13, ask=7))]
+    assert table.idles() == [send(draft(7, 14))]
+    assert len(table.asks()) == 3
+
+
+def test_asks_that_wait_for_the_link_count_as_unanswered() -> None:
+    one = Thresholds(0.0, 0.0, upper_tokens=1, lower_tokens=1)
+    table = EdgeTable(EdgeRules(policy=always(one)), keeps_up=False)
+    table.tell(wish(1, 2, 3))
+    table.drafts(*range(10, 10 + ASKS_MAX - 1))
+    assert table.steps_started == ASKS_MAX - 1
+    assert len(table.asks()) == 2
+    assert table.hears(verdict(3, 0, 10)) == [emit(10), step(ASKS_MAX, 9, 16)]
+
+
+def test_trigger_counts_the_asks_that_wait_for_the_link() -> None:
+    one = Thresholds(0.0, 0.0, upper_tokens=1, lower_tokens=1)
+    table = EdgeTable(EdgeRules(policy=always(one, asks_max=3)), keeps_up=False)
+    table.tell(wish(1, 2, 3))
+    assert table.drafts(10)[-1] == send(draft(3, 10, ask=4))
+    table.drafts(11, 12)
+    assert table.idles() == [send(draft(4, 11, ask=5))]
+    assert table.idles() == [send(draft(5, 12))]
+    assert table.hears(verdict(3, 0, 10)) == [emit(10)]
+    assert table.idles() == [send(draft(6, ask=6))]
+
+
+def test_edge_that_waits_for_verdicts_waits_for_the_link_as_well() -> None:
+    table = EdgeTable(WAITING, keeps_up=False)
+    table.tell(wish(1, 2, 3))
+    table.hears(verdict(3, 0, 10))
+    table.drafts(11)
+    assert table.drafts(12) == []
+    assert table.phase() is TextPhase.AWAITING
+    assert table.idles() == [send(draft(5, 12, ask=6))]
+    assert table.steps_started == 2
+
+
+def test_unsent_drafts_and_waiting_asks_die_with_a_correction() -> None:
+    table = held_up(always(TWO_AT_MOST), 10, 11, 12)
+    assert table.hears(verdict(3, 0, 50)) == [emit(50), AbortStep(4)]
+    assert table.phase() is TextPhase.DRAFTING
+    assert table.idles() == []
+    assert table.aborts() == [step(5, 3, 50)]
+    assert table.drafts(60) == [step(6, 4, 60), send(draft(4, 60, epoch=2))]
+
+
+def test_unsent_drafts_and_waiting_asks_die_with_the_answer() -> None:
+    table = held_up(always(TWO_AT_MOST), 10, 11, 12)
+    assert table.tell(events.GenerationCancelled(0))[0] == send(frames.Cancel(0, 2))
+    assert table.phase() is TextPhase.IDLE
+    assert table.idles() == []
+    table = held_up(always(TWO_AT_MOST), 10, 11, 12)
+    assert table.tell(wish(4, base=3))[0] == send(prompt(4, epoch=2, base=3))
+    assert table.idles() == []
+    assert (table.asks(), table.ledger().suffix) == ([5], [])
+
+
+def test_ask_that_was_answered_while_it_waited_is_dropped() -> None:
+    table = held_up(always(TWO_AT_MOST), 10, 11, 12)
+    assert table.hears(verdict(3, 1, 11)) == [emit(10, 11)]
+    assert table.phase() is TextPhase.DRAFTING
+    assert table.idles() == [send(draft(5, 12))]
+
+
+def test_ask_is_heard_of_behind_drafts_that_have_left_already() -> None:
+    table = held_up(always(), 10)
+    assert table.tell(events.DraftFailed(2, "out of memory")) == []
+    assert table.idles() == [send(draft(4, ask=4))]
+
+
+def test_only_drafts_wait_for_the_link() -> None:
+    table = held_up(always(), 10, 11)
+    assert table.hears(frames.Ping(5)) == [send(frames.Pong(5))]
+    assert table.tell(events.SessionWanted(1)) == [send(frames.Open(1))]
+    assert table.tell(wish(7, session=1)) == [send(prompt(7, session=1))]
+    assert send(frames.Close(0)) in table.tell(events.SessionLeft(0))
+
+
+# -- the reader, and a drafter that cannot go on ----------------------------------------------------------
+
+
 def test_paused_reader_pauses_the_drafter_until_the_text_is_read() -> None:
     table = answering(None, 10)
     assert table.tell(events.ReaderPaused(0)) == []
-    assert table.drafts(11) == [send(draft(4, 11)), send(draft(5, ask=5))]
+    assert table.drafts(11) == [send(draft(4, 11, ask=5))]
     assert table.hears(verdict(3, 2, 12)) == [emit(10, 11, 12)]
     assert table.phase() is TextPhase.DRAFTING
     assert table.tell(events.ReaderResumed(0)) == [step(3, 4, 11, 12)]
@@ -298,7 +491,7 @@ def test_new_prompt_begins_with_a_reader_who_reads() -> None:
 
 
 def test_draft_that_fails_leaves_the_target_alone() -> None:
-    table = answering(None, 10)
+    table = answering(None, 10, most=900)
     assert table.tell(events.DraftFailed(2, "out of memory")) == [send(draft(4, ask=4))]
     assert table.hears(verdict(3, 0, 50)) == [emit(50), send(draft(4, ask=4 + ALONE_TOKENS, epoch=2))]
     assert table.hears(verdict(4, 0, 51, epoch=2)) == [emit(51)]
@@ -308,10 +501,59 @@ def test_draft_that_fails_leaves_the_target_alone() -> None:
 def test_target_alone_is_asked_to_the_limit_at_most() -> None:
     table = EdgeTable()
     table.tell(wish(1, 2, 3, most=4))
-    table.tell(events.DraftFailed(1, "out of memory"))
-    assert table.hears(verdict(3, 0, 10)) == [emit(10), send(draft(4, ask=7))]
+    assert table.tell(events.DraftFailed(1, "out of memory")) == [send(draft(3, ask=7))]
+    assert table.hears(verdict(3, 0, 10)) == [emit(10)]
     table.hears(verdict(4, 0, 11, 12, 13, finish="length"))
     assert table.phase() is TextPhase.IDLE
+
+
+def alone() -> EdgeTable:
+    """An edge whose drafter has failed; the target was asked to run on to position 3 + ALONE_TOKENS."""
+    table = answering(most=900)
+    asked = send(draft(3, ask=3 + ALONE_TOKENS))
+    assert table.tell(events.DraftFailed(1, "out of memory")) == [asked]
+    return table
+
+
+def said_alone(count: int) -> tuple[int, ...]:
+    return (10,) * count
+
+
+def test_target_alone_is_asked_again_when_less_than_half_lies_ahead() -> None:
+    table = alone()
+    half = said_alone(ALONE_TOKENS // 2)
+    assert table.hears(verdict(3, 0, *half)) == [emit(*half)]
+    now = 3 + len(half) + 1
+    assert table.hears(verdict(now - 1, 0, 11)) == [emit(11), send(draft(now, ask=now + ALONE_TOKENS))]
+    assert table.hears(verdict(now, 0, 12)) == [emit(12)]
+    assert len(table.asks()) == 2
+    assert table.phase() is TextPhase.AWAITING
+
+
+def test_target_alone_is_not_asked_again_beyond_the_limit() -> None:
+    table = EdgeTable()
+    most = ALONE_TOKENS + ALONE_TOKENS // 4
+    table.tell(wish(1, 2, 3, most=most))
+    table.tell(events.DraftFailed(1, "out of memory"))
+    news, at = said_alone(ALONE_TOKENS * 3 // 4), 3 + ALONE_TOKENS * 3 // 4
+    assert table.hears(verdict(3, 0, *news)) == [emit(*news), send(draft(at, ask=3 + most))]
+    assert table.hears(verdict(at, 0, 11, 12)) == [emit(11, 12)]
+
+
+def test_target_alone_is_not_asked_again_while_nobody_reads() -> None:
+    table = alone()
+    table.tell(events.ReaderPaused(0))
+    news, at = said_alone(ALONE_TOKENS), 3 + ALONE_TOKENS
+    assert table.hears(verdict(3, 0, *news)) == [emit(*news)]
+    assert table.phase() is TextPhase.DRAFTING
+    assert table.tell(events.ReaderResumed(0)) == [send(draft(at, ask=at + ALONE_TOKENS))]
+
+
+def test_policy_of_the_target_alone_drafts_nothing() -> None:
+    table = EdgeTable(EdgeRules(policy=POLICIES["cloud-only"]))
+    assert table.tell(wish(1, 2, 3)) == [send(prompt(1, 2, 3)), send(draft(3, ask=53))]
+    assert table.hears(verdict(3, 0, 10)) == [emit(10)]
+    assert table.steps_started == 0
 
 
 def test_draft_that_failed_is_tried_again_at_the_next_prompt() -> None:
@@ -321,9 +563,9 @@ def test_draft_that_failed_is_tried_again_at_the_next_prompt() -> None:
 
 
 def test_draft_context_that_is_full_leaves_the_target_alone() -> None:
-    table = EdgeTable(EdgeRules(thresholds=SHY, draft_context_tokens=4))
-    table.tell(wish(1, 2, 3))
-    assert table.drafts(10) == [send(draft(3, 10)), send(draft(4, ask=4))]
+    table = EdgeTable(EdgeRules(policy=always(), draft_context_tokens=4))
+    table.tell(wish(1, 2, 3, most=900))
+    assert table.drafts(10) == [send(draft(3, 10, ask=4))]
     assert table.hears(verdict(3, 1, 11)) == [emit(10, 11), send(draft(5, ask=5 + ALONE_TOKENS))]
     assert table.phase() is TextPhase.AWAITING
 
@@ -331,7 +573,7 @@ def test_draft_context_that_is_full_leaves_the_target_alone() -> None:
 def test_confirmed_id_that_the_draft_does_not_know_pauses_drafting_until_the_next_prompt() -> None:
     small = Vocabulary([bytes([token]) for token in range(60)])
     table = EdgeTable(vocabulary=small, welcome=grant(vocabulary_hashes=small.hashes))
-    table.tell(wish(1, 2, 3))
+    table.tell(wish(1, 2, 3, most=900))
     assert table.hears(verdict(3, 0, 70)) == [emit(70), AbortStep(1)]
     assert table.aborts() == [send(draft(4, ask=4 + ALONE_TOKENS))]
     table.hears(verdict(4, 0, 71, finish="stop"))
@@ -342,9 +584,9 @@ def test_confirmed_id_that_the_draft_does_not_know_pauses_drafting_until_the_nex
 def test_drafted_id_that_the_target_does_not_know_pauses_drafting() -> None:
     large = Vocabulary([bytes([token]) for token in range(120)])
     table = EdgeTable(vocabulary=large, welcome=grant(vocabulary_hashes=large.hashes))
-    table.tell(wish(1, 2, 3))
-    assert table.drafts(TOKENS) == []
-    assert table.hears(verdict(3, 0, 10)) == [emit(10), send(draft(4, ask=4 + ALONE_TOKENS))]
+    table.tell(wish(1, 2, 3, most=900))
+    assert table.drafts(TOKENS) == [send(draft(3, ask=3 + ALONE_TOKENS))]
+    assert table.hears(verdict(3, 0, 10)) == [emit(10)]
     assert table.ledger().suffix == []
 
 

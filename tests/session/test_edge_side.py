@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipesd.errors import LinkError, UsageError
+from pipesd.planner.policies import Policy
 from pipesd.planner.trigger import Thresholds
 from pipesd.session import events
 from pipesd.session.commands import (
@@ -26,16 +27,17 @@ from pipesd.values import Sampling
 from pipesd.vocabulary import BLOCK_TOKENS, Vocabulary
 from pipesd.wire import frames
 from tests.session.helpers import (
-    SHY,
     TOKENS,
     VOCABULARY,
     WELCOME,
     EdgeTable,
     HostileCloud,
     Move,
+    always,
     draft,
     emit,
     grant,
+    policies,
     prompt,
     send,
     step,
@@ -218,10 +220,153 @@ def test_sessions_take_turns_at_the_draft_engine() -> None:
     table = EdgeTable(sessions=2)
     assert table.tell(wish(1, 2))[1] == step(1, 0, 1, 2)
     assert table.tell(wish(3, 4, session=1)) == [send(prompt(3, 4, session=1))]
-    assert table.drafts(10) == [send(draft(2, 10)), step(2, 0, 3, 4, session=1)]
-    assert table.drafts(20) == [send(draft(2, 20, session=1)), step(3, 2, 10)]
-    assert table.drafts(11) == [send(draft(3, 11)), step(4, 2, 20, session=1)]
+    assert table.drafts(10) == [step(2, 0, 3, 4, session=1), send(draft(2, 10))]
+    assert table.drafts(20) == [step(3, 2, 10), send(draft(2, 20, session=1))]
+    assert table.drafts(11) == [step(4, 2, 20, session=1), send(draft(3, 11))]
     assert (table.phase(0), table.phase(1)) == (TextPhase.AWAITING, TextPhase.AWAITING)
+
+
+def test_sessions_take_turns_at_the_link() -> None:
+    table = EdgeTable(sessions=2, keeps_up=False)
+    table.tell(wish(1, 2))
+    table.tell(wish(3, 4, session=1))
+    assert send(draft(2, 10)) in table.drafts(10)
+    sent = [command for command in table.drafts(20, 11, 21, 12) if isinstance(command, SendFrame)]
+    assert sent == []
+    assert table.idles() == [send(draft(2, 20, 21, session=1))]
+    assert table.drafts(22)[1:] == []
+    assert table.idles() == [send(draft(3, 11, 12))]
+    assert table.idles() == [send(draft(4, 22, session=1))]
+    assert table.idles() == []
+
+
+def test_sessions_that_all_wait_for_the_link_are_served_in_turn() -> None:
+    table = EdgeTable(EdgeRules(policy=always(batching="immediate")), sessions=3, keeps_up=False)
+    for session in range(3):
+        table.tell(wish(1, 2, session=session))
+    table.drafts(*range(10, 22))
+    sent = [command.frame for _ in range(6) for command in table.idles() if isinstance(command, SendFrame)]
+    assert [frame.session for frame in sent if isinstance(frame, frames.Draft)] == [1, 2, 0, 1, 2, 0]
+
+
+def test_session_that_has_nothing_to_send_misses_its_turn() -> None:
+    table = EdgeTable(sessions=2, keeps_up=False)
+    table.tell(wish(1, 2))
+    table.drafts(10, 11)
+    assert table.idles() == [send(draft(3, 11))]
+    table.tell(events.SessionLeft(0))
+    table.aborts()
+    table.tell(wish(3, 4, session=1))
+    assert table.idles() == []
+    assert table.drafts(20)[-1] == send(draft(2, 20, session=1))
+
+
+def test_session_that_missed_its_turn_keeps_it() -> None:
+    table = EdgeTable(EdgeRules(policy=always(batching="immediate")), sessions=3, keeps_up=False)
+    table.tell(wish(1, 2))
+    table.tell(wish(1, 2, session=2))
+    table.drafts(10, 30, 11, 31, 12, 32)
+    assert table.idles() == [send(draft(2, 30, session=2))]
+    table.tell(wish(1, 2, session=1))
+    table.drafts(13, 33, 20, 14, 34, 21)
+    sent = [command.frame for _ in range(6) for command in table.idles() if isinstance(command, SendFrame)]
+    assert [frame.session for frame in sent if isinstance(frame, frames.Draft)] == [1, 0, 2, 1, 0, 2]
+
+
+def test_session_that_is_closed_has_no_turn() -> None:
+    table = EdgeTable(EdgeRules(policy=always(batching="immediate")), sessions=3, keeps_up=False)
+    for session in range(3):
+        table.tell(wish(1, 2, session=session))
+    table.drafts(*range(10, 19))
+    table.tell(events.SessionLeft(1))
+    sent = [command.frame for _ in range(3) for command in table.idles() if isinstance(command, SendFrame)]
+    assert [frame.session for frame in sent if isinstance(frame, frames.Draft)] == [2, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("late", "sent"), [(0, []), (2, []), (3, []), (4, [draft(3, 11)]), (5, [draft(3, 11)])]
+)
+def test_report_that_the_last_drafts_have_not_left_yet_makes_no_link_idle(
+    late: int, sent: list[frames.Draft]
+) -> None:
+    """Hello, Open and Prompt went before the drafts, and a Pong behind them."""
+    table = EdgeTable(keeps_up=False)
+    table.tell(wish(1, 2))
+    assert table.drafts(10)[-1] == send(draft(2, 10))
+    assert table.hears(frames.Ping(1)) == [send(frames.Pong(1))]
+    assert table.told_frames == 5
+    table.drafts(11)
+    assert table.tell(events.LinkIdle(late)) == [send(frame) for frame in sent]
+
+
+def test_late_report_does_not_undo_that_the_link_is_idle() -> None:
+    table = EdgeTable(keeps_up=False)
+    table.tell(wish(1, 2))
+    table.drafts(10)
+    assert table.idles() == []
+    assert table.tell(events.LinkIdle(3)) == []
+    assert table.drafts(11)[-1] == send(draft(3, 11))
+    assert table.tell(events.LinkIdle(4)) == []
+    table.drafts(12)
+    assert table.idles() == [send(draft(4, 12))]
+
+
+def stamped(base: int, accepted: int, *tokens: int, ms: tuple[tuple[int, int], ...]) -> frames.Verdict:
+    """A verdict that says how many drafts came when."""
+    stamps = tuple((count, 1_000 * at_ms) for count, at_ms in ms)
+    return frames.Verdict(0, 1, base, accepted, tokens, arrivals=stamps)
+
+
+def test_the_way_back_of_an_ask_begins_when_it_has_left_and_not_with_a_late_report() -> None:
+    table = EdgeTable(EdgeRules(policy=always(Thresholds(0.0, 0.5, 10, 1))), keeps_up=False)
+    table.tell(wish(1, 2))
+    table.hears(verdict(2, 0, 10), 0.5)
+    assert table.tell(events.StepAborted(1), 0.6) == [step(2, 0, 1, 2, 10)]
+    assert table.drafts(11, confidence=0.3, now=1.0)[-1] == send(draft(3, 11, ask=4))
+    table.tell(events.LinkIdle(3), 1.1)
+    table.idles(1.3)
+    table.hears(verdict(3, 1, 12), 1.5)
+    costs = table.side._experience.costs
+    assert costs.answer_s == pytest.approx(0.5)
+    assert costs.return_s == pytest.approx(0.2)
+
+
+def test_only_drafts_that_leave_when_those_before_have_left_are_known_to_have_queued() -> None:
+    """Each takes the link 10 ms; the last one leaves after half a second in which the link was idle."""
+    table = EdgeTable(keeps_up=False)
+    table.tell(wish(1, 2))
+    table.drafts(10)
+    table.drafts(11, 12)
+    assert table.idles(0.01) == [send(draft(3, 11, 12))]
+    table.drafts(13, 14, 15, 16, now=0.02)
+    assert table.idles(0.03) == [send(draft(5, 13, 14, 15, 16))]
+    assert table.idles(0.07) == []
+    assert table.drafts(17, now=0.57)[-1] == send(draft(9, 17))
+    table.hears(stamped(2, 8, 18, ms=((1, 10), (2, 30), (4, 70), (1, 580))), 0.7)
+    occupancy = table.side._experience.costs.occupancy
+    assert occupancy is not None
+    assert occupancy.at(7) == pytest.approx(0.07)
+
+
+def test_drafts_behind_those_of_another_session_are_not_known_to_have_queued() -> None:
+    table = EdgeTable(sessions=2, keeps_up=False)
+    table.tell(wish(1, 2))
+    table.tell(wish(1, 2, session=1))
+    table.drafts(10)
+    table.drafts(20, 11, 21, 12, 22)
+    assert table.idles(0.01) == [send(draft(2, 20, 21, 22, session=1))]
+    assert table.idles(0.04) == [send(draft(3, 11, 12))]
+    table.drafts(13, 23)
+    assert table.idles(0.06) == [send(draft(5, 23, session=1))]
+    assert table.idles(0.07) == [send(draft(5, 13))]
+    table.hears(stamped(2, 4, 14, ms=((1, 10), (2, 60), (1, 80))), 0.7)
+    assert table.side._experience.costs.occupancy is None
+
+
+def test_idle_link_before_the_welcome_is_no_news() -> None:
+    side = greeting()
+    assert side.handle(events.LinkIdle(1), 0.0) == []
+    assert hears(side, WELCOME) == [AnnounceReady(WELCOME)]
 
 
 def test_a_correction_in_one_session_leaves_the_others_step_alone() -> None:
@@ -230,7 +375,7 @@ def test_a_correction_in_one_session_leaves_the_others_step_alone() -> None:
     table.tell(wish(3, 4, session=1))
     table.drafts(10)
     assert table.hears(verdict(2, 0, 50)) == [emit(50)]
-    assert table.drafts(20) == [send(draft(2, 20, session=1)), step(3, 2, 50)]
+    assert table.drafts(20) == [step(3, 2, 50), send(draft(2, 20, session=1))]
 
 
 def test_session_left_during_its_draft_step() -> None:
@@ -365,6 +510,7 @@ def test_every_end_fails_what_runs_and_closes_the_link(
         events.GenerationCancelled(0),
         events.SessionLeft(0),
         events.ReaderPaused(0),
+        events.LinkIdle(99),
     ],
 )
 def test_nothing_is_said_after_the_end(event: events.EdgeEvent) -> None:
@@ -401,17 +547,16 @@ digits = st.integers(0, 99)
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 29), digits, digits), min_size=20, max_size=60),
-    st.booleans(),
-    st.sampled_from([SHY, Thresholds(), Thresholds(0.0, 0.0, 1, 1), Thresholds(0.5, 0.5, 4, 3)]),
+    st.lists(st.tuples(st.integers(0, 37), digits, digits), min_size=20, max_size=60),
+    policies,
     st.integers(1, 8),
 )
 @settings(max_examples=200, deadline=None)
 def test_whatever_the_cloud_says_the_edge_keeps_its_head(
-    moves: list[Move], ahead: bool, limits: Thresholds, window: int
+    moves: list[Move], policy: Policy, window: int
 ) -> None:
     """It acts or closes the link; its books hold, and no answer stands still while the link lives."""
-    rules = EdgeRules(thresholds=limits, ahead=ahead, window_tokens=window)
+    rules = EdgeRules(policy=policy, window_tokens=window)
     cloud = HostileCloud(rules, grant(context_tokens=40))
     for move in moves:
         cloud.move(move)

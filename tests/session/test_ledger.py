@@ -15,7 +15,7 @@ def books(text: tuple[int, ...] = (1, 2, 3), drafted: tuple[int, ...] = (), sent
     ledger.prompt(0, text)
     for token in drafted[:sent]:
         ledger.draft(token)
-    ledger.send_unsent()
+    ledger.send(sent)
     for token in drafted[sent:]:
         ledger.draft(token)
     ledger.validate()
@@ -24,20 +24,20 @@ def books(text: tuple[int, ...] = (1, 2, 3), drafted: tuple[int, ...] = (), sent
 
 def test_new_books_are_empty() -> None:
     ledger = Ledger(CHUNK)
-    assert (ledger.confirmed, ledger.end, ledger.epoch, ledger.awaiting) == (0, 0, 0, False)
+    assert (ledger.confirmed, ledger.end, ledger.epoch, list(ledger.asks)) == (0, 0, 0, [])
     ledger.validate()
 
 
 def test_prompt_asks_for_the_first_token() -> None:
     ledger = books()
-    assert (ledger.confirmed, ledger.end, ledger.epoch, ledger.asks_pending) == (3, 3, 1, 1)
+    assert (ledger.confirmed, ledger.end, ledger.epoch, list(ledger.asks)) == (3, 3, 1, [4])
 
 
 def test_prompt_takes_text_back_and_discards() -> None:
     ledger = books(drafted=(4, 5), sent=1)
     ledger.prompt(2, (8, 9))
     assert (ledger.text, ledger.suffix, ledger.sent_tokens) == ([1, 2, 8, 9], [], 0)
-    assert (ledger.epoch, ledger.asks_pending) == (2, 1)
+    assert (ledger.epoch, list(ledger.asks)) == (2, [5])
     ledger.validate()
 
 
@@ -70,17 +70,20 @@ def test_drafts_are_sent_once() -> None:
     ledger = books()
     ledger.draft(4)
     ledger.draft(5)
-    assert ledger.send_unsent() == (3, (4, 5))
-    assert ledger.send_unsent() == (5, ())
     ledger.draft(6)
-    assert ledger.send_unsent() == (5, (6,))
+    assert ledger.send(2) == (3, (4, 5))
+    assert (ledger.sent_tokens, ledger.sent_end) == (2, 5)
+    assert ledger.send(0) == (5, ())
+    assert ledger.send(1) == (5, (6,))
+    assert (ledger.sent_tokens, ledger.sent_end) == (3, 6)
+    ledger.validate()
 
 
 def test_verdict_that_agrees_keeps_the_rest() -> None:
     ledger = books(drafted=(4, 5, 6, 7), sent=3)
     assert ledger.settle(1, (5,)) is None
     assert (ledger.text, ledger.suffix) == ([1, 2, 3, 4, 5], [6, 7])
-    assert (ledger.sent_tokens, ledger.epoch, ledger.awaiting) == (1, 1, False)
+    assert (ledger.sent_tokens, ledger.epoch, list(ledger.asks)) == (1, 1, [])
     ledger.validate()
 
 
@@ -88,7 +91,8 @@ def test_verdict_may_confirm_what_was_not_sent_yet() -> None:
     ledger = books(drafted=(4, 5, 6), sent=1)
     assert ledger.settle(1, (5,)) is None
     assert (ledger.suffix, ledger.sent_tokens) == ([6], 0)
-    assert ledger.send_unsent() == (5, (6,))
+    assert ledger.sent_end == 5
+    assert ledger.send(1) == (5, (6,))
 
 
 def test_verdict_beyond_the_suffix_keeps_the_epoch() -> None:
@@ -102,7 +106,7 @@ def test_verdict_that_contradicts_discards() -> None:
     ledger.ask(5)
     assert ledger.settle(1, (9,)) == 4
     assert (ledger.text, ledger.suffix) == ([1, 2, 3, 4, 9], [])
-    assert (ledger.epoch, ledger.awaiting, ledger.sent_tokens) == (2, False, 0)
+    assert (ledger.epoch, list(ledger.asks), ledger.sent_tokens) == (2, [], 0)
     ledger.validate()
 
 
@@ -119,19 +123,19 @@ def test_asks_are_answered_in_order() -> None:
     ledger = books(drafted=(4, 5, 6, 7), sent=4)
     ledger.ask(5)
     ledger.ask(7)
-    assert ledger.asks_pending == 3
+    assert (list(ledger.asks), ledger.last_ask) == ([4, 5, 7], 7)
     ledger.settle(0, (4,))
-    assert ledger.asks_pending == 2
+    assert list(ledger.asks) == [5, 7]
     ledger.settle(1, (6,))
-    assert ledger.asks_pending == 1
+    assert list(ledger.asks) == [7]
     ledger.settle(1, (8,))
-    assert not ledger.awaiting
+    assert (list(ledger.asks), ledger.last_ask) == ([], 0)
 
 
 def test_cancel_is_a_discard() -> None:
     ledger = books(drafted=(4,))
     ledger.cancel()
-    assert (ledger.text, ledger.suffix, ledger.epoch, ledger.awaiting) == ([1, 2, 3], [], 2, False)
+    assert (ledger.text, ledger.suffix, ledger.epoch, list(ledger.asks)) == ([1, 2, 3], [], 2, [])
 
 
 def test_validate_finds_broken_books() -> None:
@@ -147,6 +151,14 @@ def test_validate_finds_broken_books() -> None:
     ledger.ask(9)
     ledger.ask(8)
     with pytest.raises(AssertionError, match="order"):
+        ledger.validate()
+    ledger = books()
+    ledger.suffix.append(4)
+    with pytest.raises(AssertionError, match="end"):
+        ledger.validate()
+    ledger = books()
+    ledger.text.append(4)
+    with pytest.raises(AssertionError, match="confirmed"):
         ledger.validate()
 
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from pipesd.planner.policies import POLICIES
 from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, CloudRules, EdgeRules, Patience
 
 
@@ -25,10 +26,14 @@ def test_timers_are_off_unless_set() -> None:
     assert {patience.greeting_s, patience.ping_after_s, patience.silent_after_s} == {math.inf}
 
 
-def test_drafting_ahead_is_on_from_the_start() -> None:
-    assert EdgeRules().ahead
+def test_the_whole_of_pipesd_is_on_from_the_start() -> None:
+    policy = EdgeRules().policy
+    assert policy is POLICIES["pipesd"]
+    assert (policy.ahead, policy.batching, policy.upload_ahead) == ("expected", "planned", True)
+    assert CloudRules().verify == policy.verify == "piggyback"
 
 
 def test_bounds_of_the_design() -> None:
     assert ASKS_MAX == 8
-    assert ALONE_TOKENS >= 1
+    assert EdgeRules().policy.asks_max == ASKS_MAX
+    assert ALONE_TOKENS // 2 >= 1

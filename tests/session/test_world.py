@@ -1,43 +1,36 @@
 """Any interleaving gives the target's own text: the claim the whole design rests on."""
 
 import random
+from typing import get_args
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipesd.planner.trigger import Thresholds
-from pipesd.session.rules import EdgeRules
+from pipesd.planner.policies import Policy
+from pipesd.planner.trigger import R1Rule, Thresholds
+from pipesd.session.rules import ASKS_MAX, EdgeRules
+from pipesd.values import Ahead, Batching, Verify
+from tests.session.helpers import policies
 from tests.session.world import WORDS, Turn, World, epochs_that_stand_still, welcome
 
 prompts = st.lists(st.integers(0, WORDS - 1), min_size=1, max_size=11).map(tuple)
 turns = st.builds(
     Turn, back=st.integers(0, 12), prompt=prompts, tokens_max=st.integers(1, 40), cancel=st.booleans()
 )
-thresholds = st.builds(
-    lambda r1, r2, upper, lower: Thresholds(r1, r2, upper, min(lower, upper)),
-    st.sampled_from([0.0, 0.2, 0.5, 0.9]),
-    st.sampled_from([0.0, 0.3, 0.9]),
-    st.integers(1, 12),
-    st.integers(1, 4),
-)
-rules = st.builds(
-    lambda limits, ahead, window: EdgeRules(thresholds=limits, ahead=ahead, window_tokens=window),
-    thresholds,
-    st.booleans(),
-    st.integers(1, 24),
-)
+rules = st.builds(EdgeRules, policy=policies, window_tokens=st.integers(1, 24))
 edges = st.lists(
     st.tuples(rules, st.lists(st.lists(turns, min_size=1, max_size=4), min_size=1, max_size=2)),
     min_size=1,
     max_size=2,
 )
 choices = st.lists(st.integers(0, 1_000_000), max_size=400)
+verifies = st.sampled_from(get_args(Verify))
 
 
-@given(edges, choices, st.booleans(), st.integers(1, 9), st.sampled_from([60, 200]))
+@given(edges, choices, verifies, st.booleans(), st.integers(1, 9), st.sampled_from([60, 200]))
 @settings(max_examples=300, deadline=None)
-def test_any_interleaving_gives_the_targets_text(edges, choices, drafts_fail, chunk, context):
-    world = World(edges, welcome(chunk=chunk, context=context))
+def test_any_interleaving_gives_the_targets_text(edges, choices, verify, drafts_fail, chunk, context):
+    world = World(edges, welcome(chunk=chunk, context=context), verify)
     for edge in world.edges:
         edge.drafts_fail = drafts_fail
     world.play(choices)
@@ -50,9 +43,16 @@ def random_world(seed: int) -> tuple[World, list[int]]:
         prompt = tuple(dice.randrange(WORDS) for _ in range(dice.randint(1, 9)))
         return Turn(dice.randint(0, 9), prompt, dice.randint(1, 40), dice.random() < 0.4)
 
-    limits = Thresholds(dice.choice([0.0, 0.4]), dice.choice([0.0, 0.5]), dice.randint(2, 10), 1)
-    rule = EdgeRules(thresholds=limits, ahead=dice.random() < 0.7, window_tokens=dice.randint(2, 20))
-    world = World([(rule, [[turn() for _ in range(3)]])], welcome())
+    policy = Policy(
+        thresholds=Thresholds(dice.choice([0.0, 0.4]), dice.choice([0.0, 0.5]), dice.randint(2, 10), 1),
+        r1_rule=dice.choice(get_args(R1Rule)),
+        batching=dice.choice(get_args(Batching)),
+        ahead=dice.choice(get_args(Ahead)),
+        upload_ahead=dice.random() < 0.7,
+        asks_max=dice.choice([ASKS_MAX, 1]),
+    )
+    rule = EdgeRules(policy=policy, window_tokens=dice.randint(2, 20))
+    world = World([(rule, [[turn() for _ in range(3)]])], welcome(), dice.choice(get_args(Verify)))
     world.edges[0].drafts_fail = dice.random() < 0.3
     return world, [dice.randrange(1_000_000) for _ in range(600)]
 

@@ -1,7 +1,7 @@
 """A whole pipesd without a clock: both sides, toy models, and a link that delivers when it pleases.
 
-Every step of the world is a choice among what could happen next: a frame arrives, a draft step or a pass
-ends, the application speaks. Any sequence of choices is a possible interleaving.
+Every step of the world is a choice among what could happen next: a frame arrives, the link is called idle, a
+draft step or a pass ends, the application speaks. Any sequence of choices is a possible interleaving.
 """
 
 import hashlib
@@ -16,10 +16,11 @@ from pipesd.session import commands, events
 from pipesd.session.cloud_side import CloudSide
 from pipesd.session.edge_side import EdgeSide
 from pipesd.session.ledger import Ledger
+from pipesd.session.phases import TextPhase
 from pipesd.session.rules import CloudRules, EdgeRules
-from pipesd.values import Sampling, Slice
+from pipesd.values import Sampling, Slice, Verify
 from pipesd.vocabulary import Vocabulary
-from pipesd.wire.frames import PROTOCOL_VERSION, CloudFrame, EdgeFrame, Welcome
+from pipesd.wire.frames import PROTOCOL_VERSION, CloudFrame, Draft, EdgeFrame, Welcome
 
 WORDS = 5
 END = WORDS
@@ -107,8 +108,14 @@ class Run:
 class World:
     """Both sides and everything between them."""
 
-    def __init__(self, edges: Sequence[tuple[EdgeRules, Sequence[Sequence[Turn]]]], cloud: Welcome) -> None:
-        self.cloud = CloudSide(CloudRules(sessions_max=16, pass_tokens=12), cloud, VOCABULARY)
+    def __init__(
+        self,
+        edges: Sequence[tuple[EdgeRules, Sequence[Sequence[Turn]]]],
+        cloud: Welcome,
+        verify: Verify = "piggyback",
+    ) -> None:
+        rules = CloudRules(sessions_max=16, pass_tokens=12, verify=verify)
+        self.cloud = CloudSide(rules, cloud, VOCABULARY)
         self.context = cloud.context_tokens
         self.target_cache: dict[int, list[int]] = {}
         self.running: tuple[Slice, ...] | None = None
@@ -177,6 +184,15 @@ class EdgeWorld:
         self.side = EdgeSide(rules, VOCABULARY)
         self.up: deque[EdgeFrame] = deque()
         self.down: deque[CloudFrame] = deque()
+        self.link_idle = True
+        """Whether drafts may be sent."""
+
+        self.told = self.drafts_told = 0
+        """How many frames the sender was told, and which was the last one with drafts."""
+
+        self.unreported = 0
+        """Frames behind which the sender has not called the link idle yet."""
+
         self.step: commands.DraftNext | None = None
         self.draft_cache: dict[int, list[int]] = {}
         self.sessions = sessions
@@ -188,11 +204,28 @@ class EdgeWorld:
             self._obey(command)
         for session in self.side.sessions.values():
             session.ledger.validate()
+        check_no_ask_waits(self.side, link_idle=self.link_idle)
+
+    def _send(self, frame: EdgeFrame) -> None:
+        self.up.append(frame)
+        self.unreported += 1
+        self.told += 1
+        if isinstance(frame, Draft):
+            self.drafts_told = self.told
+            assert self.link_idle, "drafts for a busy link"
+            self.link_idle = False
+
+    def _call_idle(self) -> None:
+        """Maybe late: what the sender says of a prompt may be heard when drafts have followed it."""
+        self.unreported -= 1
+        sent = self.told - self.unreported
+        self.link_idle = self.link_idle or sent >= self.drafts_told
+        self.tell(events.LinkIdle(sent))
 
     def _obey(self, command: commands.EdgeCommand) -> None:
         match command:
             case commands.SendFrame(frame):
-                self.up.append(frame)
+                self._send(frame)
             case commands.DraftNext():
                 self._start_step(command)
             case commands.AbortStep(step):
@@ -283,6 +316,8 @@ class EdgeWorld:
             actions.append(lambda: self.world.tell_cloud(events.PeerFrame(self.peer, self.up.popleft())))
         if self.down:
             actions.append(lambda: self.tell(events.FrameReceived(self.down.popleft())))
+        if self.unreported:
+            actions.append(self._call_idle)
         if self.step is not None:
             actions += [self._finish_step, self._abort_step]
             if self.drafts_fail:
@@ -307,6 +342,13 @@ class EdgeWorld:
             assert not run.turns, "turns were never started"
             assert run.expected is None, "a generation never ended"
             assert not run.paused
+
+
+def check_no_ask_waits(side: EdgeSide, *, link_idle: bool) -> None:
+    """Whoever waits for a verdict while the link is idle has asked for it."""
+    for session in side.sessions.values():
+        if link_idle and session.phase is TextPhase.AWAITING:
+            assert session.ledger.asks, "an ask waits for an idle link"
 
 
 @contextmanager

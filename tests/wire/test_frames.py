@@ -86,6 +86,7 @@ def test_other_frames_have_no_room_for_unknown_fields() -> None:
         (frames.Verdict, (0, 0, 0, 0, [], "done"), 6),
         (frames.Verdict, (0, 0, 0, 0, [], None, [[1]]), 7),
         (frames.Verdict, (0, 0, 0, 0, [], None, [[1, -1]]), 7),
+        (frames.Verdict, (0, 0, 0, 0, [], None, [], 0, 0, -1), 10),
         (frames.Restore, (0, 0, [[1, []]], [], 0, 0, 0), 3),
         (frames.Telemetry, (0, 0, 0, -0.5, 0.0, []), 4),
         (frames.Fault, (-1, "engine", ""), 1),

@@ -1,0 +1,58 @@
+"""What the edge holds its application and its cloud to."""
+
+from pipesd.errors import PeerError, UsageError
+from pipesd.session.events import PromptGiven
+from pipesd.session.ledger import Ledger
+from pipesd.wire.frames import PROMPT_TOKENS_MAX, Verdict, Welcome
+
+
+def check_prompt(wish: PromptGiven, confirmed: int, grant: Welcome) -> None:
+    """Raise ``UsageError`` if a prompt is impossible for a text of ``confirmed`` tokens."""
+    if not 0 <= wish.base <= confirmed:
+        raise UsageError(f"base: must be between 0 and {confirmed}, not {wish.base}")
+    if not wish.tokens:
+        raise UsageError("the prompt is empty; give it at least one character")
+    if len(wish.tokens) > PROMPT_TOKENS_MAX:
+        raise UsageError(f"the prompt has more than {PROMPT_TOKENS_MAX} tokens; give it in several turns")
+    if not 1 <= wish.tokens_max < 2**31:
+        raise UsageError(f"tokens_max: must be at least 1 and below 2**31, not {wish.tokens_max}")
+    if not 0 <= wish.seed < 2**63:
+        raise UsageError(f"seed: must be at least 0 and below 2**63, not {wish.seed}")
+    for token in (min(wish.tokens), max(wish.tokens)):
+        if not 0 <= token < grant.vocabulary_size:
+            raise UsageError(f"the prompt holds token {token}, which the target does not know")
+    room = grant.context_tokens - wish.base
+    if room < 2:
+        raise UsageError(
+            f"the text fills the target's context of {grant.context_tokens}; begin a new session, "
+            "or give a base and take some of it back"
+        )
+    if len(wish.tokens) >= room:
+        raise UsageError(
+            f"the prompt has {len(wish.tokens)} tokens, but the target's context "
+            f"of {grant.context_tokens} has room for {room - 1}; shorten it"
+        )
+    if grant.greedy_only and not wish.sampling.greedy:
+        raise UsageError("temperature: this cloud's model decodes greedily only; leave it at 0")
+
+
+def check_verdict(frame: Verdict, books: Ledger, limit: int, grant: Welcome) -> None:
+    """Raise ``PeerError`` if a verdict contradicts what was sent; ``limit`` is where the answer must end.
+
+    Why it ends earlier is the cloud's to say.
+    """
+    if frame.base != books.confirmed:
+        raise PeerError("protocol", f"a verdict at {frame.base}, but {books.confirmed} are confirmed")
+    if frame.accepted > books.sent_tokens:
+        raise PeerError("protocol", f"{frame.accepted} drafts accepted of {books.sent_tokens} sent")
+    if not frame.tokens and frame.finish is None:
+        raise PeerError("protocol", "a verdict without a token")
+    room = limit - frame.base - frame.accepted - len(frame.tokens)
+    if room < 0 or (room == 0 and frame.finish is None):
+        raise PeerError("protocol", f"a verdict beyond the limit of {limit} tokens")
+    if frame.tokens and max(frame.tokens) >= grant.vocabulary_size:
+        raise PeerError("protocol", f"a verdict with the unknown token {max(frame.tokens)}")
+    news = (*books.suffix[: frame.accepted], *frame.tokens)
+    end = next((at for at, token in enumerate(news) if token in grant.end_ids), len(news))
+    if end < len(news) - (frame.finish is not None):
+        raise PeerError("protocol", "a verdict with text behind an end id, or with one but no finish")

@@ -1,27 +1,27 @@
-"""The target by itself, for applications: the reference that every other way must equal.
+"""A model alone, for applications: the target, which every other way must equal, or the draft, unverified.
 
 Runs inside the caller's event loop, like the edge and the cloud.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from pipesd.actors.compute import Compute, run_once
+from pipesd.actors.compute import Compute, ModelledCompute, Pace, ThreadCompute, run_once
 from pipesd.cloud import compute_for
-from pipesd.config import CloudConfig
+from pipesd.config import CloudConfig, CommonConfig, EdgeConfig
 from pipesd.conversation import Answer, Conversation
 from pipesd.dialogue import Dialogue, Turn
 from pipesd.engines.alone import TextAlone
 from pipesd.engines.base import TargetEngine
-from pipesd.engines.choose import open_target
+from pipesd.engines.choose import open_solo, open_target
 from pipesd.errors import UsageError
 from pipesd.text import Piece, TextStream
 from pipesd.values import Finish
 
-__all__ = ["Alone", "AloneAnswer", "alone"]
+__all__ = ["Alone", "AloneAnswer", "alone", "edge_alone"]
 
 T = TypeVar("T")
 Path = Generator[int, None, Finish]
@@ -30,16 +30,16 @@ Path = Generator[int, None, Finish]
 class AloneAnswer:
     """One answer: iterate over it to read the text. Leaving the iteration early ends the answer."""
 
-    def __init__(self, target: "Alone", prompt: str, stop: Sequence[str]) -> None:
-        self._target = target
+    def __init__(self, model: "Alone", prompt: str, stop: Sequence[str]) -> None:
+        self._model = model
         self._prompt = prompt
         self._stop = stop
         self._answer: Answer | None = None
         self.prompt_ids: tuple[int, ...] = ()
-        """Token ids of the prompt as the target read it, once the reading has started."""
+        """Token ids of the prompt as the model read it, once the reading has started."""
 
         self.tokens = 0
-        """Tokens said so far; each took one pass."""
+        """Tokens said so far; each took one pass, or one draft step."""
 
         self.finish: Finish | None = None
         """Why it ended; ``stop`` also if a stop string was found."""
@@ -53,29 +53,43 @@ class AloneAnswer:
         """Read the answer token by token. Raises ``UsageError`` or ``EngineError``."""
         if self._answer is not None:
             raise UsageError("this answer was read before; call generate again")
-        turn, path, answer = await self._target._start(self, self._prompt, self._stop)
+        turn, path, answer = await self._model._start(self, self._prompt, self._stop)
         self.prompt_ids, self._answer = turn.tokens, answer
         try:
-            said = await self._target._run(partial(_next, path), len(turn.tokens))
+            said = await self._model._run(partial(_next, path), len(turn.tokens))
             while isinstance(said, int):
                 self.tokens += 1
                 yield answer.take((said,))
                 if answer.stopped:
                     break
-                said = await self._target._run(partial(_next, path), 1)
+                said = await self._model._run(partial(_next, path), 1)
         finally:
-            self._target._interrupt(self)
+            self._model._interrupt(self)
         if (rest := answer.rest()).text:
             yield rest
         self.finish = answer.conclude("stop" if isinstance(said, int) else said)
 
 
 class Alone:
-    """A target model that writes by itself, one growing text."""
+    """A model that writes by itself, one growing text."""
 
-    def __init__(self, config: CloudConfig, engine: TargetEngine, compute: Compute) -> None:
+    def __init__(
+        self,
+        config: CommonConfig,
+        engine: TargetEngine,
+        compute: Compute,
+        *,
+        is_paced: bool = False,
+        verified: bool = True,
+    ) -> None:
         self.config = config
         self.engine = engine
+        self.verified = verified
+        """Whether the text is the target's own; if not, it is what a draft model guessed."""
+
+        self.modelled = is_paced or config.engine == "replay"
+        """Whether the model's pace is modelled, or the model replayed."""
+
         self._compute = compute
         self._dialogue = Dialogue(
             engine.tokenizer, engine.identity, mode=config.prompts, system=config.system
@@ -132,11 +146,25 @@ async def alone(config: CloudConfig) -> AsyncIterator[Alone]:
     Raises ``ConfigError``, ``UsageError`` or ``EngineError``, each with one sentence that says what to do.
     """
     engine = await run_once("pipesd-target", lambda: open_target(replace(config, kv_sequences=1)))
-    compute = compute_for(config, engine)
-    try:
-        yield Alone(config, engine, compute)
-    finally:
-        compute.close()
+    with closing(compute_for(config, engine)) as compute:
+        yield Alone(config, engine, compute, is_paced=config.is_paced)
+
+
+@asynccontextmanager
+async def edge_alone(config: EdgeConfig) -> AsyncIterator[Alone]:
+    """Load the draft model, and have it write for the block: without a cloud, and unverified.
+
+    Raises as ``alone`` does.
+    """
+    engine = await run_once("pipesd-draft", lambda: open_solo(replace(config, kv_sequences=1)))
+    with closing(_draft_compute(config, engine)) as compute:
+        yield Alone(config, engine, compute, is_paced=config.draft_ms > 0, verified=False)
+
+
+def _draft_compute(config: EdgeConfig, engine: TargetEngine) -> Compute:
+    if config.draft_ms > 0:
+        return ModelledCompute(Pace(config.draft_ms / 1e3))
+    return ThreadCompute("pipesd-draft", engine.interrupt, engine.close)
 
 
 def _next(path: Path) -> int | Finish:

@@ -5,13 +5,16 @@ from dataclasses import asdict, dataclass
 from math import fsum
 from statistics import fmean
 
+UNVERIFIED = "unverified: the draft model alone"
+"""What stands beside a text that no target confirmed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """One answer in figures. A figure that was not measured is None."""
 
     tokens: int
-    """Confirmed tokens, end id included."""
+    """Tokens of the text, end id included."""
 
     finish: str
     elapsed_ms: float
@@ -28,7 +31,7 @@ class Summary:
     """Drafts made, those that were never judged included."""
 
     passes: int
-    """Passes of the target that gave text."""
+    """Passes of the target that gave text; none if the draft model wrote alone."""
 
     sent_bytes: int | None = None
     """Edge to cloud, greeting not included."""
@@ -38,6 +41,9 @@ class Summary:
 
     modelled: bool = False
     """Whether the machines' pace is modelled or the models replayed."""
+
+    verified: bool = True
+    """Whether the text is the target's own."""
 
     @property
     def acceptance(self) -> float | None:
@@ -76,7 +82,9 @@ class Summary:
         ]
         if self.acceptance is not None:
             parts.append(f"acceptance {self.acceptance:.1%}")
-        parts.append(f"{self.per_100(self.passes):.1f} passes per 100 tokens")
+        parts.append(
+            f"{self.per_100(self.passes):.1f} passes per 100 tokens" if self.verified else UNVERIFIED
+        )
         if self.sent_bytes is not None and self.received_bytes is not None:
             up, down = self.per_100(self.sent_bytes), self.per_100(self.received_bytes)
             parts.append(f"{up:.0f} bytes up and {down:.0f} down per 100 tokens")
@@ -97,6 +105,7 @@ def total(summaries: Sequence[Summary]) -> Summary:
         sent_bytes=_sum(each.sent_bytes for each in summaries),
         received_bytes=_sum(each.received_bytes for each in summaries),
         modelled=any(each.modelled for each in summaries),
+        verified=all(each.verified for each in summaries),
     )
 
 

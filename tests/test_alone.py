@@ -1,17 +1,17 @@
-"""The target alone, as an application meets it: what it says is what a fresh text of the same tokens gets."""
+"""A model alone, as an application meets it: what it says is what a fresh text of the same tokens gets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import partial
 
 import pytest
 
 from pipesd.actors.compute import ModelledCompute, Pace, ThreadCompute
-from pipesd.alone import Alone, AloneAnswer, alone
-from pipesd.config import CloudConfig
+from pipesd.alone import Alone, AloneAnswer, alone, edge_alone
+from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.engines.alone import answer_alone
-from pipesd.engines.scripted import END_ID, ScriptedTarget
+from pipesd.engines.scripted import END_ID, ScriptedDraft, ScriptedTarget
 from pipesd.errors import EngineError, InterruptedStepError, UsageError
 from pipesd.lab.clock import run_virtually
 from pipesd.values import Finish, Sampling, Slice
@@ -431,6 +431,89 @@ async def test_what_cannot_be_is_said_before_anything_is_asked(settings: dict[st
             raise AssertionError("it began")
 
 
+# --- the draft alone ---
+
+
+def edge_config_of(**settings: object) -> EdgeConfig:
+    given = {"engine": "scripted", "policy": "edge-only", "tokens_max": 12, **settings}
+    return EdgeConfig(**given)  # type: ignore[arg-type]
+
+
+def drafted(prompt: Sequence[int], count: int, *, seed: int = 0, sampling: Sampling = GREEDY) -> list[int]:
+    """What the scripted draft proposes again and again."""
+    draft = ScriptedDraft()
+    draft.extend(0, prompt, prompt=True)
+    said: list[int] = []
+    while len(said) < count:
+        said.append(draft.propose(0, sampling, seed).token)
+        draft.extend(0, said[-1:])
+    return said
+
+
+@pytest.mark.parametrize("settings", [{}, SAMPLED], ids=["greedy", "sampled"])
+async def test_the_draft_alone_says_what_it_would_propose(settings: dict[str, object]):
+    config = edge_config_of(**settings)
+    propose = partial(drafted, seed=config.seed, sampling=config.sampling)
+    async with edge_alone(config) as draft:
+        assert not draft.verified
+        assert (await read(draft.generate("Hello")))[1] == (first := propose(list(b"Hello"), 12))
+        assert (await read(draft.generate("Go")))[1] == propose([*b"Hello", *first, *b"Go"], 12)
+        assert draft.length == 5 + 12 + 2 + 12
+
+
+async def test_the_text_of_the_draft_alone_is_not_the_targets():
+    async with edge_alone(edge_config_of(agreement=0.1)) as draft, alone(config_of()) as target:
+        assert target.verified
+        assert (await read(draft.generate("Hello")))[1] != (await read(target.generate("Hello")))[1]
+
+
+def test_each_token_of_the_draft_takes_a_modelled_step():
+    async def main() -> None:
+        clock = asyncio.get_running_loop().time
+        async with edge_alone(edge_config_of(draft_ms=20.0)) as draft:
+            moments = [clock() async for _ in draft.generate("Hello")]
+        assert moments == pytest.approx([0.02 * count for count in range(1, 13)])
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(
+    ("model", "modelled"),
+    [
+        pytest.param(partial(alone, config_of()), False, id="a target"),
+        pytest.param(partial(alone, config_of(pass_token_ms=0.1)), True, id="a paced target"),
+        pytest.param(partial(alone, config_of(engine="replay")), True, id="a recorded target"),
+        pytest.param(partial(edge_alone, edge_config_of()), False, id="a draft"),
+        pytest.param(partial(edge_alone, edge_config_of(draft_ms=0.1)), True, id="a paced draft"),
+        pytest.param(partial(edge_alone, edge_config_of(engine="replay")), True, id="a recorded draft"),
+    ],
+)
+async def test_what_is_modelled_says_so(
+    model: Callable[[], AbstractAsyncContextManager[Alone]], modelled: bool
+):
+    async with model() as writer:
+        assert writer.modelled == modelled
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"prompts": "chat"}, "no chat template"),
+        ({"engine": "replay", "traces": ("nowhere.jsonl",)}, "nowhere"),
+        ({"engine": "llama", "draft": "nobody"}, "nobody"),
+    ],
+)
+async def test_what_a_draft_cannot_be_is_said_before_anything_is_asked(
+    settings: dict[str, object], words: str
+):
+    with pytest.raises((UsageError, EngineError), match=words):
+        async with edge_alone(edge_config_of(**settings)):
+            raise AssertionError("it began")
+
+
+# --- the end ---
+
+
 @asynccontextmanager
 async def no_new_tasks() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
@@ -438,8 +521,15 @@ async def no_new_tasks() -> AsyncIterator[None]:
     assert asyncio.all_tasks() == before
 
 
-async def test_nothing_is_left_behind():
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(partial(alone, config_of(pass_ms=20.0)), id="target"),
+        pytest.param(partial(edge_alone, edge_config_of(draft_ms=20.0)), id="draft"),
+    ],
+)
+async def test_nothing_is_left_behind(model: Callable[[], AbstractAsyncContextManager[Alone]]):
     async with no_new_tasks():
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05), alone(config_of(pass_ms=20.0)) as target:
-                await read(target.generate("Hello"))
+            async with asyncio.timeout(0.05), model() as writer:
+                await read(writer.generate("Hello"))

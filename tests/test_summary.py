@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from pipesd.summary import Summary, total
+from pipesd.summary import UNVERIFIED, Summary, total
 
 
 def summary(**changes: object) -> Summary:
@@ -65,6 +67,14 @@ def test_modelled_figures_say_so():
     assert "modelled" not in summary().line()
 
 
+def test_a_text_that_no_target_confirmed_says_so():
+    drafted = alone(drafted=50, passes=0, verified=False)
+    assert drafted.line() == f"50 tokens (length), 30.0 ms per token, first after 120 ms, {UNVERIFIED}"
+    assert (drafted.figures()["verified"], drafted.figures()["passes_per_100"]) == (False, 0.0)
+    assert replace(drafted, modelled=True).line().endswith(f"{UNVERIFIED} (modelled)")
+    assert UNVERIFIED not in alone().line()
+
+
 def test_an_answer_without_tokens_divides_by_nothing():
     empty = summary(tokens=0, elapsed_ms=40.0, passes=1)
     assert "0 tokens" in empty.line()
@@ -92,6 +102,7 @@ def test_the_figures_hold_every_field_and_what_follows_from_them():
         "sent_bytes": 700,
         "received_bytes": 1_001,
         "modelled": False,
+        "verified": True,
         "ms_per_token": 30.0,
         "passes_per_100": 26.0,
         "sent_bytes_per_100": 1_400.0,
@@ -138,6 +149,11 @@ def test_several_answers_are_told_as_one():
 def test_one_answer_in_total_is_that_answer():
     assert total([summary()]) == summary()
     assert total([alone(modelled=True)]) == alone(modelled=True)
+
+
+def test_one_unverified_answer_makes_the_sum_unverified():
+    assert not total([summary(), summary(verified=False), summary()]).verified
+    assert total([summary(), summary()]).verified
 
 
 def test_a_sum_with_something_that_was_not_measured_is_not_known():

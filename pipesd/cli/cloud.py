@@ -13,8 +13,8 @@ from pipesd.cli.models import pull_command
 from pipesd.cli.options import OF_AN_ANSWER, answer_options, prompt_options
 from pipesd.cli.output import Writer
 from pipesd.cli.process import Commands, observers, process_options, run_loop, say, signals
-from pipesd.cli.summaries import alone_summary
-from pipesd.cli.talk import AloneTalker, talk
+from pipesd.cli.talk import AloneTalker, talk, write_alone
+from pipesd.cli.tracing import trace_option, tracing
 from pipesd.cloud import serve as serving
 from pipesd.config import CloudConfig
 from pipesd.flags import settings_of, take
@@ -50,12 +50,15 @@ def cloud_commands() -> None:
 
 @cloud_commands.command("serve")
 @settings_of(CloudConfig, but=OF_AN_ANSWER)
+@trace_option
 @process_options
 def serve(**given: Any) -> None:  # noqa: ANN401 - one per setting
     """Serve edges until interrupted or terminated."""
     seen = observers(given["log_level"], _LOGGER)
     config = take(CloudConfig, given, dict(os.environ))
-    if run_loop(_serve(config, seen), given["loop"]) == signal.SIGINT:
+    with tracing(given["trace_out"], "cloud") as traced:
+        received = run_loop(_serve(config, (*seen, *traced)), given["loop"])
+    if received == signal.SIGINT:
         raise KeyboardInterrupt
 
 
@@ -84,15 +87,7 @@ def generate(prompt: str, stop: Sequence[str], show_ids: bool, as_json: bool, **
     observers(given["log_level"], _LOGGER)
     config = take(CloudConfig, given, dict(os.environ))
     writer = Writer(as_json=as_json, show_ids=show_ids)
-    run_loop(_generate(config, prompt, stop, writer), given["loop"])
-
-
-async def _generate(config: CloudConfig, prompt: str, stop: Sequence[str], writer: Writer) -> None:
-    async with alone(config) as target:
-        answer = target.generate(prompt, stop=stop)
-        timing = await writer.write_all(aiter(answer))
-        summary = alone_summary(target, answer, timing)
-    writer.conclude(summary, answer.prompt_ids, answer.kept_tokens)
+    run_loop(write_alone(alone(config), prompt, stop, writer), given["loop"])
 
 
 @cloud_commands.command("chat")

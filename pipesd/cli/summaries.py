@@ -26,14 +26,16 @@ def edge_summary(edge: Edge, answer: Generation, timing: Timing, before: LinkSta
     )
 
 
-def alone_summary(target: Alone, answer: AloneAnswer, timing: Timing) -> Summary:
-    """Of an answer of the target alone that is complete."""
+def alone_summary(model: Alone, answer: AloneAnswer, timing: Timing) -> Summary:
+    """Of an answer of one model alone that is complete."""
     assert answer.finish is not None, "an answer that has not ended"
     return Summary(
         tokens=answer.tokens,
         finish=answer.finish,
         elapsed_ms=timing.elapsed_ms,
         first_token_ms=timing.first_token_ms,
-        passes=answer.tokens,
-        modelled=target.config.engine == "replay" or target.config.is_paced,
+        drafted=None if model.verified else answer.tokens,
+        passes=answer.tokens if model.verified else 0,
+        modelled=model.modelled,
+        verified=model.verified,
     )

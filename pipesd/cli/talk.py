@@ -1,18 +1,21 @@
-"""``chat``, the same for the edge and for the target alone: who answers, and through which console."""
+"""``chat``, the same for the edge and for a model alone: who answers, and through which console.
+
+A model alone gives its single answers here as well.
+"""
 
 import asyncio
 import contextlib
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from pathlib import Path
 
 import platformdirs
 
 from pipesd.alone import Alone, AloneAnswer
 from pipesd.chat import Talker, chat
-from pipesd.cli.output import Timing, say_ids
+from pipesd.cli.output import Timing, Writer, say_ids
 from pipesd.cli.process import signals, terminate
 from pipesd.cli.summaries import alone_summary, edge_summary
 from pipesd.edge import Edge, Generation
@@ -44,6 +47,17 @@ async def talk(talker: Talker) -> None:
             if received[-1] == signal.SIGTERM:
                 terminate()
             raise KeyboardInterrupt from None
+
+
+async def write_alone(
+    opening: AbstractAsyncContextManager[Alone], prompt: str, stop: Sequence[str], writer: Writer
+) -> None:
+    """Put out one answer of a model alone."""
+    async with opening as model:
+        answer = model.generate(prompt, stop=stop)
+        timing = await writer.write_all(aiter(answer))
+        summary = alone_summary(model, answer, timing)
+    writer.conclude(summary, answer.prompt_ids, answer.kept_tokens)
 
 
 def _history() -> Path:
@@ -114,27 +128,28 @@ class EdgeTalker:
 
 
 class AloneTalker:
-    """The target alone in a conversation, on a warm cache."""
+    """One model alone in a conversation, on a warm cache."""
 
-    def __init__(self, target: Alone, stop: Sequence[str], *, show_ids: bool) -> None:
-        self._target = target
+    def __init__(self, model: Alone, stop: Sequence[str], *, show_ids: bool) -> None:
+        self._model = model
         self._stop = stop
         self._figures = _Figures(show_ids)
 
     async def reset(self) -> None:
         """Begin a new text."""
-        self._target.reset()
+        self._model.reset()
         self._figures.clear()
 
     def answer(self, line: str) -> AsyncGenerator[Piece, None]:
-        """The target's answer, token by token."""
-        answer = self._target.generate(line, stop=self._stop)
-        return self._figures.passed_on(answer, lambda timing: alone_summary(self._target, answer, timing))
+        """The model's answer, token by token."""
+        answer = self._model.generate(line, stop=self._stop)
+        return self._figures.passed_on(answer, lambda timing: alone_summary(self._model, answer, timing))
 
     def stats(self) -> str:
         """Who answers, and what it took."""
-        identity = self._target.engine.identity
+        identity = self._model.engine.identity
+        role = "target" if self._model.verified else "unverified:"
         return self._figures.text(
-            f"target {identity.model} alone, {identity.numerics} numerics; "
-            f"text of {self._target.length} tokens"
+            f"{role} {identity.model} alone, {identity.numerics} numerics; "
+            f"text of {self._model.length} tokens"
         )

@@ -3,15 +3,21 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipesd.config import CloudConfig, CommonConfig, EdgeConfig
 from pipesd.engines.base import DraftEngine, TargetEngine
 from pipesd.engines.replay import ReplayDraft, ReplayTarget
 from pipesd.engines.scripted import ScriptedDraft, ScriptedTarget
+from pipesd.engines.solo import replay_solo, scripted_solo
 from pipesd.engines.store import Store
 from pipesd.engines.traces import load
 from pipesd.errors import EngineError, one_line
+
+if TYPE_CHECKING:
+    from pipesd.engines.llama_pair import LlamaTarget
 
 DRAFT_CHUNK_TOKENS = 512
 """A draft is loaded before it is known in which chunks the target reads prompts; longer ones are cut."""
@@ -37,11 +43,26 @@ def open_target(config: CloudConfig) -> TargetEngine:
     tokens, chunk_tokens = config.context_tokens, config.chunk_tokens
     match config.engine:
         case "llama":
-            return _llama_target(config)
+            return _open_llama(config, config.model, chunk_tokens)
         case "scripted":
             return ScriptedTarget(config.script_seed, context_tokens=tokens, chunk_tokens=chunk_tokens)
         case "replay":
             return ReplayTarget(load(config.traces), context_tokens=tokens, chunk_tokens=chunk_tokens)
+
+
+def open_solo(config: EdgeConfig) -> TargetEngine:
+    """The draft model that the settings name, to write by itself; as ``open_draft``."""
+    tokens, chunk_tokens = config.context_tokens, DRAFT_CHUNK_TOKENS
+    match config.engine:
+        case "llama":
+            target = _open_llama(config, config.draft, chunk_tokens)
+            target.identity = replace(target.identity, model=f"{target.identity.model} (draft)")
+            return target
+        case "scripted":
+            seed, agreement = config.script_seed, config.agreement
+            return scripted_solo(seed, agreement, context_tokens=tokens, chunk_tokens=chunk_tokens)
+        case "replay":
+            return replay_solo(load(config.traces), context_tokens=tokens, chunk_tokens=chunk_tokens)
 
 
 def quantize(source: Path, result: Path, kind: str, threads: int) -> None:
@@ -65,12 +86,12 @@ def _llama_draft(config: EdgeConfig) -> DraftEngine:
     return LlamaDraft(Model(path, config.numerics), room)
 
 
-def _llama_target(config: CloudConfig) -> TargetEngine:
-    path = Store.of_user(os.environ).path_of(config.model)
+def _open_llama(config: CommonConfig, model: str, chunk_tokens: int) -> "LlamaTarget":
+    path = Store.of_user(os.environ).path_of(model)
     with _llama_needed():
         from pipesd.engines.llama import Model  # noqa: PLC0415
         from pipesd.engines.llama_pair import LlamaTarget, Room  # noqa: PLC0415
-    room = Room(**_room(config), chunk_tokens=config.chunk_tokens)
+    room = Room(**_room(config), chunk_tokens=chunk_tokens)
     return LlamaTarget(Model(path, config.numerics), room)
 
 

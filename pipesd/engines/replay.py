@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pipesd.engines.base import TargetIdentity, Tokenizer
 from pipesd.engines.contexts import ContextDraft, Contexts, ContextTarget, rolled
-from pipesd.engines.traces import ROLLOUT_TOKENS, Guess, Trace, TracePrompt
+from pipesd.engines.traces import ROLLOUT_TOKENS, Guess, Trace, TraceHeader, TracePrompt
 from pipesd.errors import EngineError, UsageError
 from pipesd.values import Proposal, Sampling, Slice
 from pipesd.vocabulary import Vocabulary
@@ -79,21 +79,26 @@ class _Recording:
 
     def guess(self, place: _Place) -> Guess:
         """What the draft says next."""
-        prompt, position = place.prompt, place.position
-        if prompt is not None and place.wrong_at is None:
-            recorded = position < len(prompt.target)
-            return prompt.draft_top[position][0] if recorded else Guess(self.end_id, UNSURE)
-        if prompt is not None and place.wrong_at is not None and _is_own_error(prompt, place):
-            return self._guess_astray(prompt, position, place.wrong_at)
+        prompt, wrong_at = place.prompt, place.wrong_at
+        if prompt is not None and (wrong_at is None or _is_own_error(prompt, place)):
+            return guess_of(self.header, prompt, place.position, wrong_at)
         return Guess((place.last_token + 1) % self.header.vocabulary, UNSURE)
 
-    def _guess_astray(self, prompt: TracePrompt, position: int, wrong_at: int) -> Guess:
-        rollout, step = prompt.rollouts[wrong_at], position - wrong_at - 1
-        if step < len(rollout):
-            return rollout[step]
-        if len(rollout) < ROLLOUT_TOKENS or position >= len(prompt.target):
-            return Guess(self.end_id, UNSURE)
-        return Guess((prompt.target[position] + 1) % self.header.vocabulary, UNSURE)
+
+def guess_of(header: TraceHeader, prompt: TracePrompt, position: int, wrong_at: int | None) -> Guess:
+    """What the draft says at ``position`` of an answer that its own guess at ``wrong_at`` left the path with.
+
+    None: the answer is on the path so far.
+    """
+    recorded = position < len(prompt.target)
+    if wrong_at is None:
+        return prompt.draft_top[position][0] if recorded else Guess(header.end_ids[0], UNSURE)
+    rollout, step = prompt.rollouts[wrong_at], position - wrong_at - 1
+    if step < len(rollout):
+        return rollout[step]
+    if len(rollout) < ROLLOUT_TOKENS or not recorded:
+        return Guess(header.end_ids[0], UNSURE)
+    return Guess((prompt.target[position] + 1) % header.vocabulary, UNSURE)
 
 
 def _hash(tokens: Sequence[int]) -> int:
@@ -112,10 +117,8 @@ class ReplayTokenizer:
     """Knows the prompts of its traces and nothing else."""
 
     def __init__(self, trace: Trace) -> None:
-        pieces = [b""] * trace.header.vocabulary
-        for token, piece in trace.header.pieces.items():
-            pieces[token] = piece
-        self._vocabulary = Vocabulary(pieces)
+        self._vocabulary = trace.vocabulary
+        pieces = trace.header.pieces
         self._ids = [prompt.id for prompt in trace.prompts]
         self._prompts: dict[str, tuple[int, ...]] = {}
         texts = [b"".join(pieces[token] for token in prompt.prompt_tokens) for prompt in trace.prompts]

@@ -4,21 +4,28 @@ The law of this file: a trace that was read is right in every detail that replay
 ``TraceError`` of one sentence that names file, line and key.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from pipesd.errors import TraceError
+from pipesd.errors import TraceError, UsageError
 from pipesd.values import TokenId
+from pipesd.vocabulary import Vocabulary
 
 FORMAT = "pipesd-trace/1"
 ROLLOUT_TOKENS = 16
 
 SHIPPED = ("humaneval", "chat")
+"""What is replayed if nothing else is named."""
+
+SHIPPED_SETS = (*SHIPPED, "maths", "q2_k/humaneval", "q2_k/chat", "q2_k/maths")
+"""Every trace that comes with pipesd; those in q2_k are of the same target with a smaller draft."""
 
 Probability = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Kind = TypeVar("Kind", bound=msgspec.Struct)
@@ -80,6 +87,14 @@ class Trace:
     header: TraceHeader
     prompts: tuple[TracePrompt, ...]
 
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The pieces that occur; the other ids are empty."""
+        pieces = [b""] * self.header.vocabulary
+        for token, piece in self.header.pieces.items():
+            pieces[token] = piece
+        return Vocabulary(pieces)
+
 
 class _Format(msgspec.Struct):
     format: str
@@ -89,10 +104,18 @@ class _BrokenError(Exception):
     """What is wrong; the file and the line are added by ``read_trace``."""
 
 
+def shipped_trace(name: str) -> Path:
+    """The file of one of ``SHIPPED_SETS``. Raises ``UsageError`` for another name."""
+    if name not in SHIPPED_SETS:
+        raise UsageError(
+            f"no trace called {name!r} comes with pipesd; choose one of {', '.join(SHIPPED_SETS)}"
+        )
+    return Path(str(resources.files("pipesd") / "data" / "traces" / f"{name}.jsonl"))
+
+
 def shipped_traces() -> list[Path]:
-    """The traces that come with pipesd."""
-    folder = resources.files("pipesd") / "data" / "traces"
-    return [Path(str(folder / f"{name}.jsonl")) for name in SHIPPED]
+    """The traces that are replayed if nothing else is named."""
+    return [shipped_trace(name) for name in SHIPPED]
 
 
 def load(paths: Sequence[str | Path]) -> Trace:
@@ -132,6 +155,40 @@ def read_trace(path: str | Path) -> Trace:
     except _BrokenError as error:
         raise TraceError(f"{path}, line {number}: {error}; get an unbroken copy of the trace") from None
     return Trace(header, tuple(prompts.values()))
+
+
+def write_trace(path: str | Path, trace: Trace) -> None:
+    """Write a trace, whole or not at all. Raises ``TraceError`` if that cannot be done."""
+    lines = (msgspec.json.encode(line) + b"\n" for line in (trace.header, *trace.prompts))
+    try:
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with unfinished.open("wb") as file:
+                file.writelines(lines)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = str(getattr(error, "strerror", error)).lower()
+        raise TraceError(f"the trace {path} cannot be written: {reason}; choose another place") from None
+
+
+def ids_in(prompt: TracePrompt) -> set[int]:
+    """Every token id that occurs in a prompt or in what was made of it."""
+    return {token for _, tokens in _occurring(prompt) for token in tokens}
+
+
+def agreement(prompts: Iterable[TracePrompt]) -> float:
+    """At which share of the positions the draft's best is what the target says."""
+    hits = [
+        top[0].token == token
+        for prompt in prompts
+        for token, top in zip(prompt.target, prompt.draft_top, strict=True)
+    ]
+    return sum(hits) / len(hits)
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -1,10 +1,10 @@
-"""The figures of real answers, of the edge and of the target alone."""
+"""The figures of real answers, of the edge and of a model alone."""
 
 from dataclasses import replace
 
 import pytest
 
-from pipesd.alone import alone
+from pipesd.alone import alone, edge_alone
 from pipesd.cli.output import Timing
 from pipesd.cli.summaries import alone_summary, edge_summary
 from pipesd.cloud import serve
@@ -23,7 +23,7 @@ def timing_of(first_token_ms: float, elapsed_ms: float) -> Timing:
 
 
 async def summary_of_the_second_answer(config: EdgeConfig) -> tuple[Summary, int]:
-    """And how many bytes the edge had sent before."""
+    """And how many bytes the edge had sent in all."""
     async with serve(CLOUD) as cloud:
         config = replace(config, cloud="{}:{}".format(*cloud.address))
         async with connect(config) as edge, edge.session() as session:
@@ -35,11 +35,13 @@ async def summary_of_the_second_answer(config: EdgeConfig) -> tuple[Summary, int
                 pass
             assert answer.result is not None
             assert answer.result.stats.tokens == 20
-            return edge_summary(edge, answer, timing_of(5.0, 70.0), before), before.sent_bytes
+            assert before.sent_bytes > 0
+            summary = edge_summary(edge, answer, timing_of(5.0, 70.0), before)
+            return summary, edge.statistics().sent_bytes
 
 
 async def test_an_answer_of_the_edge_is_counted_by_itself():
-    summary, sent_before = await summary_of_the_second_answer(EDGE)
+    summary, sent_in_all = await summary_of_the_second_answer(EDGE)
     assert (summary.tokens, summary.finish) == (20, "length")
     assert (summary.first_token_ms, summary.elapsed_ms) == (5.0, 70.0)
     assert summary.accepted is not None
@@ -48,7 +50,7 @@ async def test_an_answer_of_the_edge_is_counted_by_itself():
     assert 0 < summary.accepted <= summary.judged <= summary.drafted
     assert 0 < summary.passes < 20
     assert summary.sent_bytes is not None
-    assert 0 < summary.sent_bytes < sent_before
+    assert 0 < summary.sent_bytes < sent_in_all
     assert summary.received_bytes is not None
     assert summary.received_bytes > 0
     assert not summary.modelled
@@ -73,6 +75,25 @@ async def test_an_answer_of_the_target_alone_has_a_pass_for_each_token(config: C
         first_token_ms=5.0,
         passes=20,
         modelled=config is not CLOUD,
+    )
+
+
+@pytest.mark.parametrize("config", [EDGE, replace(EDGE, draft_ms=0.01)])
+async def test_an_answer_of_the_draft_alone_has_steps_but_no_passes(config: EdgeConfig):
+    async with edge_alone(config) as draft:
+        answer = draft.generate("Tell me")
+        async for _ in answer:
+            pass
+        summary = alone_summary(draft, answer, timing_of(5.0, 70.0))
+    assert summary == Summary(
+        tokens=20,
+        finish="length",
+        elapsed_ms=70.0,
+        first_token_ms=5.0,
+        drafted=20,
+        passes=0,
+        modelled=config is not EDGE,
+        verified=False,
     )
 
 

@@ -1,19 +1,22 @@
-"""Both talkers, with the scripted pair. Consoles and signals: ``tests/end_to_end/test_chats.py``."""
+"""All talkers, with the scripted pair. Consoles and signals: ``tests/end_to_end/test_chats.py``."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
-from pipesd.alone import alone
-from pipesd.cli.talk import AloneTalker, EdgeTalker
+from pipesd.alone import Alone, alone, edge_alone
+from pipesd.cli.output import Writer
+from pipesd.cli.talk import AloneTalker, EdgeTalker, write_alone
 from pipesd.cloud import serve
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.edge import connect
 from pipesd.engines.alone import answer_alone
 from pipesd.engines.scripted import ScriptedTarget
 from pipesd.errors import UsageError
+from pipesd.summary import UNVERIFIED
 from pipesd.values import Sampling
 
 CLOUD = CloudConfig(engine="scripted", listen="127.0.0.1:0", tokens_max=10)
@@ -36,6 +39,12 @@ async def at_the_edge(*stop: str, show_ids: bool = False) -> AsyncIterator[EdgeT
 async def without_an_edge(*stop: str, show_ids: bool = False) -> AsyncIterator[AloneTalker]:
     async with alone(CLOUD) as target:
         yield AloneTalker(target, stop, show_ids=show_ids)
+
+
+@asynccontextmanager
+async def without_a_cloud(*stop: str, show_ids: bool = False) -> AsyncIterator[AloneTalker]:
+    async with edge_alone(replace(EDGE, agreement=1.0)) as draft:
+        yield AloneTalker(draft, stop, show_ids=show_ids)
 
 
 both = pytest.mark.parametrize("talking", [at_the_edge, without_an_edge])
@@ -119,6 +128,33 @@ async def test_a_line_that_cannot_be_answered_changes_nothing(talking: Talking):
         assert "1 complete" in talker.stats()
         first = path_behind(b"Tell me")
         assert await answered(talker, "Go on") == as_text(path_behind(b"Tell me", *first, *b"Go on"))
+
+
+async def test_a_draft_alone_is_marked_as_unverified():
+    async with without_a_cloud() as talker:
+        assert await answered(talker, "Tell me") == as_text(path_behind(b"Tell me"))
+        await answered(talker, "Go on")
+        text, last, every = talker.stats().splitlines()
+    assert text == (
+        "unverified: scripted, seed 0, agreement 1 (draft) alone, exact numerics; text of 32 tokens"
+    )
+    assert last.endswith(UNVERIFIED)
+    assert every.endswith(UNVERIFIED)
+    assert "passes" not in last + every
+
+
+@pytest.mark.parametrize(
+    ("opening", "verified"), [(alone(CLOUD), True), (edge_alone(EDGE), False)], ids=["target", "draft"]
+)
+async def test_a_single_answer_of_a_model_alone_is_put_out(
+    opening: AbstractAsyncContextManager[Alone], verified: bool, capsys: pytest.CaptureFixture[str]
+):
+    await write_alone(opening, "Tell me", (), Writer(as_json=True, show_ids=False))
+    shown, errors = capsys.readouterr()
+    answer = json.loads(shown)
+    assert (answer["tokens"], answer["verified"], errors) == (10, verified, "")
+    assert answer["prompt_ids"] == list(b"Tell me")
+    assert answer["text"] == as_text(answer["token_ids"])
 
 
 async def test_a_reset_gives_the_old_session_back():

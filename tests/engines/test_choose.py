@@ -3,6 +3,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.engines.alone import answer_alone
-from pipesd.engines.base import DraftEngine, TargetEngine
-from pipesd.engines.choose import DRAFT_CHUNK_TOKENS, cores, open_draft, open_target, quantize
+from pipesd.engines.base import DraftEngine, TargetEngine, TargetIdentity
+from pipesd.engines.choose import DRAFT_CHUNK_TOKENS, cores, open_draft, open_solo, open_target, quantize
 from pipesd.engines.manifest import Model, default_model, models
 from pipesd.engines.replay import ReplayDraft, ReplayTarget
 from pipesd.engines.scripted import ScriptedDraft, ScriptedTarget
@@ -31,6 +32,10 @@ def draft_of(kind: str, **settings: Any) -> DraftEngine:
 def target_of(kind: str, **settings: Any) -> TargetEngine:
     sizes = {"context_tokens": 300, "chunk_tokens": 30}
     return open_target(CloudConfig(engine=kind, **{**sizes, **settings}))  # type: ignore[arg-type]
+
+
+def solo_of(kind: str, **settings: Any) -> TargetEngine:
+    return open_solo(EdgeConfig(engine=kind, **{"context_tokens": 300, **settings}))  # type: ignore[arg-type]
 
 
 # --- toys and recordings ---
@@ -68,6 +73,26 @@ def test_the_scripted_pair_has_one_script() -> None:
     assert hits(script_seed=4, agreement=1.0) < len(text) // 2
 
 
+@pytest.mark.parametrize(("kind", "prompt"), [("scripted", "Hello"), ("replay", "chat/2")])
+def test_a_draft_by_itself_says_what_it_would_propose(kind: str, prompt: str) -> None:
+    settings = {"agreement": 0.5, "script_seed": 3}
+    solo, draft = solo_of(kind, **settings), draft_of(kind, **settings)
+    tokens = solo.tokenizer.encode(prompt)
+    said, _ = answer_alone(solo, tokens, sampling=GREEDY, seed=0, tokens_max=15)
+    assert said == _proposals(draft, tokens, GREEDY, 15)
+    assert "(draft)" in solo.identity.model
+    assert (solo.identity.context_tokens, solo.identity.chunk_tokens) == (300, DRAFT_CHUNK_TOKENS)
+
+
+def _proposals(draft: DraftEngine, prompt: list[int], sampling: Sampling, count: int) -> list[int]:
+    draft.extend(0, prompt, prompt=True)
+    said: list[int] = []
+    while len(said) < count:
+        said.append(draft.propose(0, sampling, 0).token)
+        draft.extend(0, said[-1:])
+    return said
+
+
 def test_without_traces_the_shipped_ones_are_replayed() -> None:
     assert draft_of("replay").tokenizer.encode("chat/0")
     assert target_of("replay").tokenizer.encode("HumanEval/0")
@@ -75,7 +100,8 @@ def test_without_traces_the_shipped_ones_are_replayed() -> None:
 
 def test_only_the_traces_that_were_chosen_are_replayed() -> None:
     chat = next(str(path) for path in shipped_traces() if path.stem == "chat")
-    for engine in (draft_of("replay", traces=(chat,)), target_of("replay", traces=(chat,))):
+    for choose in (draft_of, target_of, solo_of):
+        engine = choose("replay", traces=(chat,))
         assert engine.tokenizer.encode("chat/0")
         with pytest.raises(UsageError, match="knows only the 12 prompts"):
             engine.tokenizer.encode("HumanEval/0")
@@ -83,7 +109,7 @@ def test_only_the_traces_that_were_chosen_are_replayed() -> None:
 
 def test_a_missing_trace_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.jsonl")
-    for choose in (draft_of, target_of):
+    for choose in (draft_of, target_of, solo_of):
         with pytest.raises(EngineError, match=r"none\.jsonl cannot be read"):
             choose("replay", traces=(missing,))
 
@@ -110,6 +136,18 @@ def without_llama(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delattr(name, raising=False)
 
 
+IDENTITY = TargetIdentity(
+    model="own 1234",
+    engine="llama.cpp",
+    numerics="exact",
+    context_tokens=300,
+    chunk_tokens=30,
+    begin_ids=(),
+    end_ids=(2, 1),
+    template="{{ messages }}",
+)
+
+
 class Recorded:
     """Stands for a class of llama.cpp's modules; knows what it was made with."""
 
@@ -126,7 +164,7 @@ def fake_llama(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     vars(llama).update(Model=Recorded, quantize=lambda *given: quantized.append(given))
     vars(pair).update(
         LlamaDraft=type("LlamaDraft", (Recorded,), {}),
-        LlamaTarget=type("LlamaTarget", (Recorded,), {}),
+        LlamaTarget=type("LlamaTarget", (Recorded,), {"identity": IDENTITY}),
         Room=type("Room", (Recorded,), {}),
     )
     package = importlib.import_module("pipesd.engines")
@@ -161,7 +199,8 @@ def gguf(path: Path) -> Path:
 
 Choose = Callable[..., DraftEngine | TargetEngine]
 both_sides = pytest.mark.parametrize(
-    ("choose", "setting", "side"), [(draft_of, "draft", "edge"), (target_of, "model", "cloud")]
+    ("choose", "setting", "side"),
+    [(draft_of, "draft", "edge"), (solo_of, "draft", "edge"), (target_of, "model", "cloud")],
 )
 
 
@@ -215,6 +254,7 @@ def test_a_library_that_cannot_be_loaded_is_one_sentence(
     works: list[Callable[[], object]] = [
         lambda: draft_of("llama", draft=str(gguf(home / "own.gguf"))),
         lambda: target_of("llama", model=str(gguf(home / "own.gguf"))),
+        lambda: solo_of("llama", draft=str(gguf(home / "own.gguf"))),
         lambda: quantize(home / "own.gguf", home / "small.gguf", "Q2_K", 1),
     ]
     for work in works:
@@ -246,6 +286,39 @@ def test_a_target_reads_prompts_in_the_chunks_that_it_was_told(home: Path) -> No
     assert type(target).__name__ == "LlamaTarget"
     assert model.given == (path, "exact")
     assert room.named == {"context_tokens": 300, "slots": 7, "threads": cores(), "chunk_tokens": 30}
+
+
+@pytest.mark.usefixtures("fake_llama")
+def test_a_draft_by_itself_is_its_file_opened_as_a_target(home: Path) -> None:
+    solo: Any = solo_of("llama", draft=str(gguf(home / "own.gguf")), numerics="fast", threads=3)
+    model, room = solo.given
+    assert type(solo).__name__ == "LlamaTarget"
+    assert model.given == (home / "own.gguf", "fast")
+    assert room.named == {
+        "context_tokens": 300,
+        "slots": 2,
+        "threads": 3,
+        "chunk_tokens": DRAFT_CHUNK_TOKENS,
+    }
+    assert solo.identity == replace(IDENTITY, model="own 1234 (draft)"), "more than the name is another"
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    ("sampling", "length"),
+    [(GREEDY, DRAFT_CHUNK_TOKENS + 40), (Sampling(temperature=0.9, top_p=0.95), 30)],
+    ids=["greedy, behind a long prompt", "sampled"],
+)
+def test_a_real_draft_by_itself_says_what_it_would_propose(sampling: Sampling, length: int) -> None:
+    settings = {"draft": "smollm2-135m", "context_tokens": 700, "kv_sequences": 1, "threads": 2}
+    solo = solo_of("llama", **settings)
+    prompt = solo.tokenizer.encode("It was the best of times, it was the worst of times. " * 50)[:length]
+    said, _ = answer_alone(solo, prompt, sampling=sampling, seed=0, tokens_max=25)
+    solo.close()
+    draft = draft_of("llama", **settings)
+    assert said == _proposals(draft, prompt, sampling, len(said))
+    draft.close()
+    assert len(said) > 10
 
 
 @pytest.mark.usefixtures("fake_llama")

@@ -10,8 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipesd.engines.traces import Trace, load, read_trace, shipped_traces
-from pipesd.errors import EngineError, TraceError
+from pipesd.engines.traces import (
+    SHIPPED_SETS,
+    Trace,
+    ids_in,
+    load,
+    read_trace,
+    shipped_trace,
+    shipped_traces,
+    write_trace,
+)
+from pipesd.errors import EngineError, TraceError, UsageError
 
 Json = dict[str, Any]
 
@@ -87,6 +96,14 @@ def test_the_last_line_needs_no_end_and_more_keys_are_fine(tmp_path: Path) -> No
     assert len(read_trace(written(tmp_path, {**HEADER, "machine": None}, line)).prompts) == 1
 
 
+def test_the_ids_that_occur_are_told(tmp_path: Path) -> None:
+    (prompt,) = read_trace(written(tmp_path, HEADER, PROMPT)).prompts
+    assert ids_in(prompt) == set(range(8))
+
+
+# --- what comes with pipesd ---
+
+
 def test_the_shipped_traces_are_sound_and_quickly_read() -> None:
     start = time.perf_counter()
     traces = {path.stem: read_trace(path) for path in shipped_traces()}
@@ -95,6 +112,105 @@ def test_the_shipped_traces_are_sound_and_quickly_read() -> None:
         "humaneval": ("code", 32),
         "chat": ("chat", 12),
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "prompts", "numerics", "least", "most"),
+    [
+        ("humaneval", "code", 32, "fast", 0.93, 0.96),
+        ("chat", "chat", 12, "fast", 0.81, 0.85),
+        ("maths", "maths", 12, "exact", 0.85, 0.95),
+        ("q2_k/humaneval", "code", 32, "exact", 0.8, 0.95),
+        ("q2_k/chat", "chat", 12, "exact", 0.6, 0.83),
+        ("q2_k/maths", "maths", 12, "exact", 0.7, 0.93),
+    ],
+)
+def test_each_shipped_set_is_what_its_name_says(
+    name: str, kind: str, prompts: int, numerics: str, least: float, most: float
+) -> None:
+    trace = read_trace(shipped_trace(name))
+    header = trace.header
+    assert (header.kind, len(trace.prompts), header.numerics) == (kind, prompts, numerics)
+    assert header.draft.startswith("qwen2.5-coder-0.5b")
+    assert header.draft.endswith("q2_k" if name.startswith("q2_k/") else "q4_k_m")
+    assert header.target == "qwen2.5-coder-1.5b-instruct-q4_k_m"
+    hits = [
+        top[0].token == token
+        for prompt in trace.prompts
+        for token, top in zip(prompt.target, prompt.draft_top, strict=True)
+    ]
+    assert least < sum(hits) / len(hits) < most
+
+
+def test_every_shipped_trace_has_a_name() -> None:
+    folder = shipped_trace("chat").parent
+    found = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.jsonl")}
+    assert found == set(SHIPPED_SETS)
+    assert [path.stem for path in shipped_traces()] == ["humaneval", "chat"]
+    with pytest.raises(
+        UsageError, match="no trace called 'q2_k' comes with pipesd; choose one of humaneval, "
+    ):
+        shipped_trace("q2_k")
+
+
+def test_both_drafts_were_asked_the_same() -> None:
+    for name in ("humaneval", "chat", "maths"):
+        ours, theirs = read_trace(shipped_trace(name)), read_trace(shipped_trace(f"q2_k/{name}"))
+        assert [(one.id, one.prompt_tokens) for one in ours.prompts] == [
+            (one.id, one.prompt_tokens) for one in theirs.prompts
+        ]
+        assert ours.header.target_sha256 == theirs.header.target_sha256
+        if ours.header.numerics == theirs.header.numerics == "exact":
+            assert [one.target for one in ours.prompts] == [one.target for one in theirs.prompts]
+
+
+def test_the_traces_of_the_smaller_draft_go_together() -> None:
+    trace = load([shipped_trace(name) for name in SHIPPED_SETS if name.startswith("q2_k/")])
+    assert len(trace.prompts) == 56
+    assert (trace.header.kind, trace.header.numerics) == ("mixed", "exact")
+
+
+# --- writing ---
+
+
+def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+    trace = read_trace(written(tmp_path, HEADER, PROMPT, OTHER))
+    path = tmp_path / "again.jsonl"
+    write_trace(path, trace)
+    write_trace(str(path), trace)
+    assert read_trace(path) == trace
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert [json.loads(line) for line in lines] == [HEADER, PROMPT, OTHER]
+    assert all(line.endswith(b"}\n") and b" " not in line for line in lines)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.jsonl", "some.jsonl"]
+
+
+def test_what_cannot_be_written_whole_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, HEADER, PROMPT)
+    before, trace = path.read_bytes(), read_trace(path)
+
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_trace(path, trace)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("none/some.jsonl", "no such file"), ("some.jsonl/more", "not a directory"), ("a\0b", "embedded null")],
+)
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, name: str, reason: str) -> None:
+    trace = read_trace(written(tmp_path, HEADER, PROMPT))
+    with pytest.raises(
+        TraceError, match=rf"^the trace .* cannot be written: {reason}.*; choose another place"
+    ):
+        write_trace(tmp_path / name, trace)
 
 
 # --- what is wrong with a line ---

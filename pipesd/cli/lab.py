@@ -2,34 +2,83 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from typing import Any, get_args
 
 import click
 
 import pipesd
+from pipesd.cli.paper import paper
 from pipesd.cli.process import Commands
+from pipesd.cli.record import record
+from pipesd.cli.relay import link
+from pipesd.cli.timeline import timeline
 from pipesd.engines.traces import load
-from pipesd.lab.run import play, play_alone
-from pipesd.lab.scenarios import SCENARIOS, scenario_named
+from pipesd.lab.run import KEYS, Clock, Experiment, chosen, settings_from
+from pipesd.lab.run import run as run_experiment
+from pipesd.lab.scenarios import SCENARIOS, scenario_from
+from pipesd.lab.wires import WIRES
+from pipesd.planner.policies import POLICIES
+
+_SEED_MAX = 2**63 - 1
 
 
 @click.group(cls=Commands)
 @click.version_option(pipesd.__version__, prog_name="pipesd-lab")
 def lab_commands() -> None:
-    """The lab: recorded pairs of models, replayed in virtual time on modelled machines."""
+    """The lab: recorded pairs of models, replayed on modelled machines and links."""
 
 
 @lab_commands.command("run")
-@click.option("--scenario", "name", default="s1", show_default=True, help=f"One of {', '.join(SCENARIOS)}.")
-@click.option("--trace", "traces", multiple=True, help="A recording; may be repeated. [default: all shipped]")
+@click.option(
+    "--trace", "traces", multiple=True, help="A recording; may be repeated. [default: code and chat]"
+)
 @click.option("--prompt", "prompts", multiple=True, help="Its id; may be repeated. [default: all]")
+@click.option(
+    "--scenario",
+    "where",
+    default="s1",
+    show_default=True,
+    help=f"One of {', '.join(SCENARIOS)}, or the path of a .toml file.",
+)
+@click.option("--policy", type=click.Choice(list(POLICIES)), default="pipesd", show_default=True)
+@click.option(
+    "--set",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help=f"Change the policy; may be repeated. Keys: {', '.join(KEYS)}.",
+)
+@click.option(
+    "--wire",
+    type=click.Choice(WIRES),
+    default="ids",
+    show_default=True,
+    help="What drafts are charged for: what they send, or the probabilities of the whole vocabulary.",
+)
+@click.option(
+    "--clock",
+    type=click.Choice(get_args(Clock)),
+    default="virtual",
+    show_default=True,
+    help="Virtual time, or wall time over loopback TCP and a relay.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, _SEED_MAX), default=0, show_default=True, help="Of the link's luck."
+)
 @click.option("--json", "as_json", is_flag=True, help="Give one JSON object.")
-def run(name: str, traces: Sequence[str], prompts: Sequence[str], as_json: bool) -> None:
-    """Replay recorded prompts: edge and cloud together, then the target alone."""
-    scenario, trace = scenario_named(name), load(traces)
-    together, alone = play(trace, prompts, scenario), play_alone(trace, prompts, scenario)
-    if as_json:
-        both = {"together": together.figures(), "target_alone": alone.figures()}
-        click.echo(json.dumps({"scenario": asdict(scenario), **both}))
-    else:
-        click.echo(f"{together.line()}\n{alone.line()}")
+def run(traces: Sequence[str], prompts: Sequence[str], where: str, as_json: bool, **given: Any) -> None:  # noqa: ANN401
+    """Play recorded prompts, one after another, through the production actors."""
+    experiment = Experiment(
+        trace=chosen(load(traces), prompts),
+        scenario=scenario_from(where),
+        changed=settings_from(given.pop("pairs")),
+        **given,
+    )
+    figures = run_experiment(experiment)
+    click.echo(json.dumps(figures.as_json()) if as_json else figures.line())
+
+
+lab_commands.add_command(link)
+lab_commands.add_command(paper)
+lab_commands.add_command(record)
+lab_commands.add_command(timeline)

@@ -5,11 +5,14 @@ figures. If every task waits and nothing is scheduled, nothing can ever happen a
 """
 
 import asyncio
+import heapq
 import selectors
-from collections.abc import Coroutine
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _NS_PER_S = 1_000_000_000
 _EXACT_NS = 100 * 86_400 * _NS_PER_S
@@ -36,17 +39,39 @@ class _JumpingSelector(selectors.DefaultSelector):
         return ready
 
 
+class _Timer(asyncio.TimerHandle):
+    """Of two timers of one moment the one that was set first comes first; asyncio itself takes either."""
+
+    number = 0
+
+    def __lt__(self, other: object) -> bool:
+        assert isinstance(other, _Timer), "a timer that was not set by call_at"
+        return (self.when(), self.number) < (other.when(), other.number)
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """A loop in virtual time. Threads have no place in it."""
 
     def __init__(self) -> None:
         self._jumper = _JumpingSelector()
         super().__init__(self._jumper)
-        self._clock_resolution = 1 / _NS_PER_S
+        self._clock_resolution = 0.5 / _NS_PER_S
+        self._timers = 0
 
     def time(self) -> float:
         """Seconds since the loop was made."""
         return self._jumper.now_ns / _NS_PER_S
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Set a timer to the whole nanosecond."""
+        timer = _Timer(round(when * _NS_PER_S) / _NS_PER_S, callback, args, self, context)
+        self._timers += 1
+        timer.number = self._timers
+        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
 
     def run_in_executor(self, *_: object) -> NoReturn:
         """Refuse: a thread takes real time."""

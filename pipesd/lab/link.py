@@ -1,39 +1,27 @@
 """A link that is a model, in memory: both ends offer ``actors.link.Link``.
 
-Its buffers are unbounded: a sender is never kept waiting by a reader that does not read.
-A message occupies the link for ``message_s`` and its bytes for ``1 / bytes_per_s`` each, then travels for
-``delay_s`` while the next one may follow. Messages arrive whole and in order.
+Its buffers are unbounded: a sender is never kept waiting by a reader that does not read, only by the link.
+Messages arrive whole and in order, at the moments that ``lab.emulator`` computes.
 """
 
 import asyncio
-import math
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from pipesd.actors.link import CLOSED_HERE
 from pipesd.errors import LinkError
+from pipesd.lab.emulator import LinkEmulator, LinkModel, both_ways
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkModel:
-    """One direction of a link."""
-
-    delay_s: float = 0.0
-    message_s: float = 0.0
-    bytes_per_s: float = math.inf
-
-    def occupancy_s(self, message_bytes: int) -> float:
-        """How long a message keeps others from leaving."""
-        return self.message_s + message_bytes / self.bytes_per_s
+__all__ = ["LinkModel", "MemoryLink", "memory_link"]
 
 
 class _Direction:
     """Messages on their way from one end to the other."""
 
-    def __init__(self, model: LinkModel) -> None:
-        self._model = model
-        self._free_at = 0.0
+    def __init__(self, emulator: LinkEmulator, charge: Callable[[bytes], int]) -> None:
+        self._emulator = emulator
+        self._charge = charge
         self._travelling: deque[bytes] = deque()
         self._arrived: asyncio.Queue[bytes] = asyncio.Queue()
         self._ended = False
@@ -44,21 +32,20 @@ class _Direction:
         if self._cut.is_set() or self._ended:
             raise LinkError(self._reason)
         loop = asyncio.get_running_loop()
-        self._free_at = max(self._free_at, loop.time()) + self._model.occupancy_s(len(data))
-        self._travel(data)
-        if self._free_at > loop.time():
-            await self._wait_free()
+        free_at, arrival = self._emulator.send(loop.time(), self._charge(data))
+        self._travel(data, arrival)
+        if free_at > loop.time():
+            await self._wait_until(free_at)
 
-    async def _wait_free(self) -> None:
+    async def _wait_until(self, free_at: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._free_at):
+            async with asyncio.timeout_at(free_at):
                 await self._cut.wait()
         if self._cut.is_set():
             raise LinkError(self._reason)
 
-    def _travel(self, data: bytes) -> None:
+    def _travel(self, data: bytes, arrival: float) -> None:
         self._travelling.append(data)
-        arrival = self._free_at + self._model.delay_s
         asyncio.get_running_loop().call_at(arrival, self._arrive)
 
     def _arrive(self) -> None:
@@ -68,8 +55,7 @@ class _Direction:
         """What is on its way arrives, then the end does."""
         if not self._ended:
             self._ended = True
-            self._free_at = max(self._free_at, asyncio.get_running_loop().time())
-            self._travel(b"")
+            self._travel(b"", self._emulator.end(asyncio.get_running_loop().time()))
 
     def cut(self, reason: str) -> None:
         """Nothing arrives any more but the end."""
@@ -113,7 +99,13 @@ class MemoryLink:
         self._incoming.cut(reason)
 
 
-def memory_link(up: LinkModel, down: LinkModel) -> tuple[MemoryLink, MemoryLink]:
-    """The edge's end and the cloud's end of a new link."""
-    upward, downward = _Direction(up), _Direction(down)
-    return MemoryLink(upward, downward), MemoryLink(downward, upward)
+def memory_link(
+    up: LinkModel, down: LinkModel, *, seed: int = 0, up_bytes: Callable[[bytes], int] = len
+) -> tuple[MemoryLink, MemoryLink]:
+    """The edge's end and the cloud's end of a new link.
+
+    ``seed`` fixes its luck; a message upward is charged for ``up_bytes`` of it.
+    """
+    upward, downward = both_ways(up, down, seed)
+    rising, falling = _Direction(upward, up_bytes), _Direction(downward, len)
+    return MemoryLink(rising, falling), MemoryLink(falling, rising)

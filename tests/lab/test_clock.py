@@ -160,3 +160,33 @@ def test_two_loops_keep_their_own_time():
         assert one.run(naps(5)) == [5.0]
         assert two.run(naps(1)) == [1.0]
         assert one.run(naps(1)) == [6.0]
+
+
+def test_timers_of_one_moment_fire_in_the_order_in_which_they_were_set():
+    """asyncio's own heap of timers does not promise it."""
+
+    async def main() -> list[int]:
+        fired: list[int] = []
+        loop = asyncio.get_running_loop()
+        for number in range(20):
+            loop.call_at(1.0 if number % 3 else 0.5, fired.append, number)
+        await asyncio.sleep(2)
+        return fired
+
+    numbers = range(20)
+    assert run_virtually(main()) == [
+        *(number for number in numbers if not number % 3),
+        *(number for number in numbers if number % 3),
+    ]
+
+
+def test_moments_within_half_a_nanosecond_are_one():
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        fired: list[float] = []
+        for when in (121.0000000004, 121.0000000006, 121.0000000014):
+            loop.call_at(when, lambda: fired.append(round(loop.time() * 1e9) - 121_000_000_000))
+        await asyncio.sleep(122)
+        return fired
+
+    assert run_virtually(main()) == [0, 1, 1]

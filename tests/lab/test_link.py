@@ -7,6 +7,7 @@ import pytest
 from pipesd.actors.link import Link
 from pipesd.errors import LinkError
 from pipesd.lab.clock import run_virtually
+from pipesd.lab.emulator import both_ways
 from pipesd.lab.link import LinkModel, MemoryLink, memory_link
 from tests.contracts.links import check_link, read_to_end
 
@@ -15,6 +16,7 @@ MODELS = {
     "ideal": LinkModel(),
     "distant": LinkModel(delay_s=0.3),
     "slow": DIAL_UP,
+    "lucky": LinkModel(delay_s=0.1, jitter_s=0.2, loss=0.1, outages=((0.2, 0.4),)),
 }
 
 
@@ -114,3 +116,53 @@ def test_occupancy_counts_the_message_and_its_bytes():
     assert LinkModel().occupancy_s(1_000_000) == 0.0
     assert DIAL_UP.occupancy_s(0) == 0.001
     assert DIAL_UP.occupancy_s(5_000) == pytest.approx(1.001)
+
+
+def test_a_message_upward_is_charged_for_what_it_is_said_to_count():
+    async def main() -> list[float]:
+        model = LinkModel(bytes_per_s=10.0)
+        edge, cloud = memory_link(model, model, up_bytes=lambda data: 100 * len(data))
+        taken = []
+        for link in (edge, cloud):
+            await link.send(b"xx")
+            taken.append(now())
+        return taken
+
+    assert run_virtually(main()) == [20.0, 20.2]
+
+
+LUCKY = LinkModel(delay_s=0.1, message_s=0.01, jitter_s=0.05, loss=0.2, outages=((0.1, 0.3),))
+
+
+async def lucky_arrivals(seed: int) -> list[list[tuple[float, bytes]]]:
+    """At the cloud and at the edge, of the same messages both ways."""
+    edge, cloud = memory_link(LUCKY, LUCKY, seed=seed)
+
+    async def say(link: MemoryLink) -> None:
+        for number in range(30):
+            await link.send(b"%d" % number)
+        await link.end()
+
+    async with asyncio.TaskGroup() as group:
+        seen = [group.create_task(arrivals(link)) for link in (cloud, edge)]
+        for link in (edge, cloud):
+            group.create_task(say(link))
+    return [task.result() for task in seen]
+
+
+def test_a_lucky_link_keeps_the_order_and_the_emulators_moments():
+    seen = run_virtually(lucky_arrivals(7))
+    for emulator, there in zip(both_ways(LUCKY, LUCKY, 7), seen, strict=True):
+        expected, free_at = [], 0.0
+        for number in range(30):
+            free_at, arrival = emulator.send(free_at, len(b"%d" % number))
+            expected.append(arrival)
+        assert [data for _, data in there] == [b"%d" % number for number in range(30)]
+        assert [moment for moment, _ in there] == pytest.approx(expected, abs=1e-8)
+
+
+def test_the_seed_fixes_what_happens_and_the_directions_differ():
+    first = run_virtually(lucky_arrivals(1))
+    assert first == run_virtually(lucky_arrivals(1))
+    assert first != run_virtually(lucky_arrivals(2))
+    assert first[0] != first[1]

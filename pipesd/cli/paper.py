@@ -1,0 +1,88 @@
+"""``pipesd-lab paper``: the experiments of PipeSD's paper, played, tabulated and drawn."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from pipesd.cli.process import say
+from pipesd.errors import UsageError, one_line
+from pipesd.lab.gantt import draw
+from pipesd.lab.paper import CODE, GRID, Grid, Results, case, cases, play, timeline
+from pipesd.lab.paper import quick as quickly
+from pipesd.lab.plots import check_plots, draw_pictures
+from pipesd.lab.report import DRAWN, report, timeline_name
+from pipesd.lab.scenarios import SCENARIOS
+
+REPORT = "report.md"
+
+_SEED_MAX = 2**63 - 1
+
+
+def paper_command(grid: Grid, processes: int = 0) -> click.Command:
+    """``paper`` for what is in this grid, played in so many processes; 0: one for each core."""
+
+    @click.command("paper")
+    @click.option(
+        "-o",
+        "--output",
+        "folder",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        default=Path("docs", "results"),
+        show_default=True,
+        help="Where to.",
+    )
+    @click.option(
+        "--seed", type=click.IntRange(0, _SEED_MAX), default=0, show_default=True, help="Of the link's luck."
+    )
+    @click.option("--quick", is_flag=True, help="Play few prompts of each trace, for a look.")
+    def paper(folder: Path, seed: int, quick: bool) -> None:
+        """Play everything that stands beside the figures of PipeSD's paper, and report it with pictures.
+
+        The same seed gives the same files, to the byte. It takes some minutes on all cores.
+        """
+        check_plots()
+        _prepare(folder)
+        chosen = replace(quickly(grid) if quick else grid, seed=seed)
+        _write(_played(chosen, processes), folder)
+        say(f"the report is {folder / REPORT}")
+
+    return paper
+
+
+def _prepare(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _played(grid: Grid, processes: int) -> Results:
+    hidden = not sys.stderr.isatty()
+    bar = click.progressbar(
+        length=len(cases(grid)), label="experiments", file=sys.stderr, show_pos=True, hidden=hidden
+    )
+    with bar:
+        return play(grid, lambda done: bar.update(done - bar.pos), processes=processes)
+
+
+def _write(results: Results, folder: Path) -> None:
+    try:
+        (folder / REPORT).write_bytes(report(results).encode())
+    except OSError as error:
+        raise _unwritable(folder / REPORT, error) from None
+    draw_pictures(results, folder)
+    for policy, wire in DRAWN:
+        drawn = case(CODE, SCENARIOS["s1"], policy, wire=wire)
+        draw(timeline(drawn, results.grid), folder / timeline_name(policy, wire))
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"output: {one_line(str(path))} cannot be written ({error.strerror}); name another folder"
+    )
+
+
+paper = paper_command(GRID)

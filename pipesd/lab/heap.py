@@ -1,0 +1,306 @@
+"""The pure sessions under a heap of events: what the actors do in virtual time, an order of magnitude faster.
+
+One edge session and one cloud session are fed in the order in which the actors would feed them, and paid for
+in the same times, to the nanosecond; tasks, mailboxes and bytes are left out. What the funnels do for a lone
+session is repeated here in few lines, and a test holds the two to the same events at the same instants.
+"""
+
+import msgspec
+
+from pipesd.cloud import cloud_rules, welcome_of
+from pipesd.edge import edge_rules
+from pipesd.engines.replay import guess_of
+from pipesd.engines.traces import TracePrompt
+from pipesd.lab.answers import QUIET_S, UPTIME_S, Answer, Record
+from pipesd.lab.emulator import both_ways
+from pipesd.lab.stages import Play
+from pipesd.lab.turns import REPORTED, TOLD, WOKEN, Heap, Pipe
+from pipesd.lab.wires import draft_bytes, uplink_of
+from pipesd.planner.costs import Gap
+from pipesd.session.cloud import CloudSession
+from pipesd.session.commands import EmitTokens, FinishGeneration, SendFrame
+from pipesd.session.edge import EdgeSession
+from pipesd.session.events import PromptGiven
+from pipesd.session.experience import Experience
+from pipesd.values import Sampling
+from pipesd.wire import frames
+from pipesd.wire.codec import PREFIX_BYTES
+
+_QUIET_NS = round(QUIET_S * 1e9)
+
+Happening = tuple[str, float, int, int]
+"""(what, when, a position, a number of tokens); the cloud's moments without its uptime."""
+
+
+class _Edge:
+    """What ``EdgeSide`` and the drafter do for a lone session."""
+
+    def __init__(self, play: "HeapPlay") -> None:
+        self._play = play
+        self._heap = play.heap
+        self._log = play.log
+        self._experience = Experience()
+        self._link_idle = True
+        self._drafts_told = 0
+        """How many frames were told, up to the last one with drafts."""
+
+        self.session: EdgeSession | None = None
+
+    def begin(self, number: int, prompt: TracePrompt, answer: Answer) -> None:
+        """Open a session, and give the prompt."""
+        play, now = self._play, self._heap.now
+        self._number, self._prompt, self._answer = number, prompt, answer
+        self._has_sent = False
+        self._step, self._told = 0, False
+        self._step_ends = 0, 0
+        self._steps = 0
+        self._wrong_at: int | None = None
+        self._epoch = 0
+        session = self.session = EdgeSession(
+            number, play.edge_rules, play.grant, play.grant.vocabulary_size, self._experience
+        )
+        wish = PromptGiven(number, 0, prompt.prompt_tokens, Sampling(), 0, len(prompt.target))
+        said = [*session.open(), *session.prompt(wish)]
+        for command in said:
+            assert isinstance(command, SendFrame), "a prompt that does more than send"
+            play.up.tell(command.frame)
+        self._keep_busy(now)
+
+    def _keep_busy(self, now: float) -> None:
+        session = self.session
+        if session is not None:
+            if not self._step:
+                if session.wants_draft:
+                    self._steps += 1
+                    self._step = self._steps
+                    session.start_step(now)
+                    self._step_ends = self._heap.after(self._play.draft_s, self._end_step, self._steps)
+            elif not self._told and session.step_is_useless:
+                self._told = True
+                if self._heap.can_stop(self._step_ends):
+                    self._step = -1
+                    self._heap.soon(REPORTED, self._abort_step)
+            session.ask_if_idle()
+            if self._link_idle:
+                self._send_drafts(session, now, "some")
+
+    def _send_drafts(self, session: EdgeSession, now: float, gap: Gap) -> None:
+        frame = session.next_frame(now, gap if self._has_sent else "foreign")
+        if frame is not None:
+            self._link_idle = False
+            self._has_sent = True
+            if self._log is not None:
+                self._log.append(("send", now, frame.base, len(frame.tokens)))
+            self._drafts_told = self._play.up.tell(frame)
+
+    def _end_step(self, step: int) -> None:
+        session = self.session
+        if step != self._step or session is None:
+            return
+        now, late = self._heap.now, self._told
+        self._step, self._told = 0, False
+        if late:
+            session.finish_step(0, 0.0, now)
+        else:
+            token, confidence = self._guess(session)
+            session.finish_step(token, confidence, now)
+            if self._log is not None:
+                self._log.append(("draft", now, session.ledger.end, token))
+        self._keep_busy(now)
+
+    def _guess(self, session: EdgeSession) -> tuple[int, float]:
+        books, prompt = session.ledger, self._prompt
+        if books.epoch != self._epoch:
+            self._epoch, self._wrong_at = books.epoch, None
+        position = books.end - len(prompt.prompt_tokens)
+        guess = guess_of(self._play.trace.header, prompt, position, self._wrong_at)
+        if (
+            self._wrong_at is None
+            and position < len(prompt.target)
+            and guess.token != prompt.target[position]
+        ):
+            self._wrong_at = position
+        return guess
+
+    def _abort_step(self) -> None:
+        now, session = self._heap.now, self.session
+        self._step, self._told = 0, False
+        self._experience.costs.aborted(0.0)
+        if self._log is not None:
+            self._log.append(("abort", now, 0, 0))
+        if session is not None:
+            session.lose_step(blocked=False)
+        self._keep_busy(now)
+
+    def idle(self, sent_frames: int) -> None:
+        """The link is, after so many frames; nothing else has changed."""
+        if sent_frames < self._drafts_told:
+            return
+        self._link_idle = True
+        if self.session is not None:
+            if self._has_sent:
+                self.session.link_idle(self._heap.now)
+            gap: Gap = "none" if sent_frames == self._drafts_told else "some"
+            self._send_drafts(self.session, self._heap.now, gap)
+
+    def hear(self, portion: list[frames.AnyFrame]) -> None:
+        """Frames of the cloud."""
+        for frame in portion:
+            session, now = self.session, self._heap.now
+            if isinstance(frame, frames.Verdict) and session is not None:
+                if self._log is not None:
+                    self._log.append(("verdict", now, frame.base, frame.accepted))
+                finish: FinishGeneration | None = None
+                for command in session.verdict(frame, now):
+                    if isinstance(command, EmitTokens):
+                        self._answer.take(now, command.tokens)
+                    elif isinstance(command, FinishGeneration):
+                        finish = command
+                self._keep_busy(now)
+                if finish is not None:
+                    self._answer.stats = finish.stats
+                    self.session = None
+                    self._heap.soon(TOLD, self._play.up.tell, frames.Close(self._number))
+                    self._heap.at(self._heap.now_ns + _QUIET_NS, WOKEN, self._play.begin_next)
+
+
+class _Cloud:
+    """What ``CloudSide`` and the verifier do for a lone session."""
+
+    def __init__(self, play: "HeapPlay") -> None:
+        self._play = play
+        self._heap = play.heap
+        self._session: CloudSession | None = None
+        self._passing = False
+        self._pass_began_s = 0.0
+        self.prompt: TracePrompt | None = None
+        """The one that is played."""
+
+    def hear(self, portion: list[frames.AnyFrame]) -> None:
+        """Frames of the edge."""
+        for frame in portion:
+            now = UPTIME_S + self._heap.now
+            session = self._session
+            if isinstance(frame, frames.Open):
+                self._session = CloudSession(frame.session, 0, self._play.grant)
+                self._play.down.tell(frames.Opened(frame.session))
+            elif session is not None:
+                self._take(session, frame, now)
+            self._start_pass(now)
+
+    def _take(self, session: CloudSession, frame: frames.AnyFrame, now: float) -> None:
+        if isinstance(frame, frames.Draft):
+            for verdict in session.draft(frame, now):
+                self._play.down.tell(verdict)
+        elif isinstance(frame, frames.Prompt):
+            session.prompt(frame, now)
+        else:
+            session.abandon()
+            self._session = None
+
+    def _start_pass(self, now: float) -> None:
+        session, play = self._session, self._play
+        if self._passing or session is None:
+            return
+        if not (session.is_due or (play.cloud_rules.verify == "eager" and session.may_ride)):
+            return
+        slices = session.take_slices(play.cloud_rules.pass_tokens, chunk_allowed=True, now=now)
+        tokens = 0
+        for part in slices:
+            tokens += len(part.tokens)
+        self._passing = True
+        cost_s = play.pass_pace.cost_s(tokens)
+        play.record.passes += 1
+        if play.log is not None:
+            play.log.append(("pass", self._heap.now, slices[-1].base, tokens))
+        last = slices[-1]
+        self._pass_began_s = now
+        self._heap.after(cost_s, self._end_pass, session, last.tokens, last.picks)
+
+    def _end_pass(self, session: CloudSession, tokens: tuple[int, ...], picks: int) -> None:
+        self._passing = False
+        now = UPTIME_S + self._heap.now
+        self._play.record.cloud_s += now - self._pass_began_s
+        verdict = session.settle(self._picks(session, tokens[len(tokens) - picks + 1 :], picks), now)
+        if verdict is not None:
+            if self._play.log is not None:
+                self._play.log.append(("judge", self._heap.now, verdict.base, verdict.accepted))
+            self._play.down.tell(verdict)
+        self._start_pass(now)
+
+    def _picks(self, session: CloudSession, drafts: tuple[int, ...], picks: int) -> tuple[int, ...]:
+        """The target path, as far as the drafts keep to it; then what is no token at all."""
+        if not picks:
+            return ()
+        prompt = self.prompt
+        assert prompt is not None, "a pass without a prompt"
+        base = session.length - len(prompt.prompt_tokens)
+        path = prompt.target[base : base + picks]
+        if len(path) < picks:
+            path += (self._play.grant.end_ids[0],) * (picks - len(path))
+        if drafts == path[:-1]:
+            return path
+        right = 0
+        while drafts[right] == path[right]:
+            right += 1
+        return (*path[: right + 1], *(-1,) * (picks - right - 1))
+
+
+class HeapPlay:
+    """Recorded prompts, one after another."""
+
+    def __init__(self, play: Play, log: list[Happening] | None = None) -> None:
+        """``log`` is given every happening."""
+        scenario = play.scenario
+        self.trace = play.trace
+        self.edge_rules = edge_rules(play.edge_config, play.context_tokens)
+        self.cloud_rules = cloud_rules(play.cloud_config)
+        self.grant = welcome_of(play.cloud_config, play.target())
+        self.draft_s = scenario.draft_pace.cost_s(1)
+        self.pass_pace = scenario.pass_pace
+        self.record = Record()
+        self.heap = Heap()
+        self.log = log
+        self._token_bytes = draft_bytes(play.wire, 1)
+        edge, cloud = _Edge(self), _Cloud(self)
+        self._edge, self._cloud = edge, cloud
+        up, down = both_ways(uplink_of(scenario.uplink, play.wire), scenario.downlink, play.seed)
+        charge_up = self._charge_up if self._token_bytes else _size_of
+        self.up = Pipe(self.heap, up, cloud.hear, charge_up, edge.idle)
+        self.down = Pipe(self.heap, down, edge.hear, _size_of, None)
+
+    def _charge_up(self, frame: frames.AnyFrame) -> int:
+        size = _size_of(frame)
+        return size + self._token_bytes * len(frame.tokens) if isinstance(frame, frames.Draft) else size
+
+    def play(self) -> Record:
+        """The answers to all of them."""
+        record = self.record
+        hello = frames.Hello(frames.PROTOCOL_VERSION, self.edge_rules.client, self.grant.vocabulary_size)
+        ready_ns = self.down.greet(self.up.greet(0, hello), self.grant)
+        self.heap.at(ready_ns, REPORTED + TOLD, self.begin_next)
+        self.heap.run()
+        record.sent_bytes, record.received_bytes = self.up.sent_bytes, self.down.sent_bytes
+        return record
+
+    def begin_next(self) -> None:
+        """Give the next prompt, if there is one."""
+        answers = self.record.answers
+        if len(answers) < len(self.trace.prompts):
+            number, prompt, answer = len(answers), self.trace.prompts[len(answers)], Answer(self.heap.now)
+            answers.append(answer)
+            self._cloud.prompt = prompt
+            self._edge.begin(number, prompt, answer)
+
+
+def play_on_heap(play: Play) -> Record:
+    """The same record as in virtual time, much sooner."""
+    return HeapPlay(play).play()
+
+
+_ruler = msgspec.msgpack.Encoder()
+"""Gives the same number of bytes as ``codec.encode``, sooner."""
+
+
+def _size_of(frame: frames.AnyFrame) -> int:
+    return PREFIX_BYTES + len(_ruler.encode(frame))

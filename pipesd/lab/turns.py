@@ -1,0 +1,140 @@
+"""Moments of a simulated play, told apart as the actors' event loop tells them apart, and links between them.
+
+What happens at one nanosecond happens in turns of the loop: who is told something does it in the next, and
+what a timer wakes is reported to a funnel two turns later. So what coincides comes in the actors' order too.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
+
+from pipesd.lab.emulator import LinkEmulator
+from pipesd.wire import frames
+
+_NS = 1_000_000_000
+
+TOLD = 1
+"""Turns from telling somebody something until it is done."""
+
+WOKEN = 1
+"""Turns from a timer to the task that waits for it."""
+
+REPORTED = 2
+"""Turns from a timer, or from telling a task to stop, to the funnel that hears of it."""
+
+
+class Heap:
+    """What is to come: by nanoseconds, by turns of the loop within one, and as it was set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.now_ns = 0
+        self._turn = 0
+        self._due: list[tuple[int, int, int, Callable[..., object], tuple[Any, ...]]] = []
+        self._set = 0
+        self._number = 0
+
+    def at(self, ns: int, turns: int, what: Callable[..., object], *given: Any) -> None:  # noqa: ANN401
+        """Have ``what`` done with ``given`` so many turns after a timer that is set to ``ns``."""
+        self._set += 1
+        if ns <= self.now_ns:
+            ns, turns = self.now_ns, self._turn + 1 + turns
+        heappush(self._due, (ns, turns, self._set, what, given))
+
+    def soon(self, turns: int, what: Callable[..., object], *given: Any) -> None:  # noqa: ANN401
+        """The same so many turns from now."""
+        self._set += 1
+        heappush(self._due, (self.now_ns, self._turn + turns, self._set, what, given))
+
+    def follow(self, turns: int, what: Callable[..., object], *given: Any) -> None:  # noqa: ANN401
+        """The same; what comes of it stands where that stood which is done now."""
+        heappush(self._due, (self.now_ns, self._turn + turns, self._number, what, given))
+
+    def after(self, cost_s: float, what: Callable[..., object], *given: Any) -> tuple[int, int]:  # noqa: ANN401
+        """Have ``what`` done when work is reported that an actor is told to do now; gives that moment."""
+        self._set += 1
+        ns, turn = self.now_ns + round(cost_s * _NS), REPORTED
+        if ns <= self.now_ns:
+            ns, turn = self.now_ns, self._turn + 2 * TOLD + REPORTED
+        heappush(self._due, (ns, turn, self._set, what, given))
+        return ns, turn
+
+    def can_stop(self, ends: tuple[int, int]) -> bool:
+        """Whether work that ends then can be stopped now: neither its timer nor its turn has come."""
+        ns, turn = ends
+        return ns > self.now_ns or turn == self._turn + 2 * TOLD + REPORTED
+
+    def run(self) -> None:
+        """Until nothing is to come."""
+        due = self._due
+        while due:
+            ns, self._turn, self._number, what, given = heappop(due)
+            if ns != self.now_ns:
+                self.now_ns, self.now = ns, ns / _NS
+            what(*given)
+
+
+class Pipe:
+    """A sender and its direction of the link: what is told while the link is busy leaves together."""
+
+    def __init__(
+        self,
+        heap: Heap,
+        emulator: LinkEmulator,
+        arrived: Callable[[list[frames.AnyFrame]], None],
+        charged: Callable[[frames.AnyFrame], int],
+        idle: Callable[[int], None] | None,
+    ) -> None:
+        self._heap = heap
+        self._emulator = emulator
+        self._arrived = arrived
+        self._charged = charged
+        self._idle = idle
+        self._queue: list[frames.AnyFrame] = []
+        self._travelling: deque[tuple[int, list[frames.AnyFrame]]] = deque()
+        self._busy = False
+        self._sent_frames = 0
+        self.sent_bytes = 0
+
+    def tell(self, frame: frames.AnyFrame) -> int:
+        """Send this as soon as the link is free; how many frames have been told by now."""
+        self._queue.append(frame)
+        if not self._busy:
+            self._busy = True
+            self._heap.soon(TOLD, self._send)
+        return self._sent_frames + len(self._queue)
+
+    def greet(self, ns: int, frame: frames.AnyFrame) -> int:
+        """When a frame of the greeting arrives that is sent at ``ns``; it does not count."""
+        return round(self._emulator.send(ns / _NS, self._charged(frame))[1] * _NS)
+
+    def _send(self) -> None:
+        heap = self._heap
+        portion, self._queue = self._queue, []
+        size = 0
+        for frame in portion:
+            size += self._charged(frame)
+        self.sent_bytes += size
+        self._sent_frames += len(portion)
+        free_ns, arrival_ns = (round(moment * _NS) for moment in self._emulator.send(heap.now, size))
+        self._travelling.append((arrival_ns, portion))
+        heap.at(arrival_ns, REPORTED, self._arrive)
+        if free_ns > heap.now_ns:
+            heap.at(free_ns, WOKEN, self._free)
+        else:
+            self._free()
+
+    def _arrive(self) -> None:
+        """What arrives at one moment is read at once."""
+        travelling, now_ns = self._travelling, self._heap.now_ns
+        while travelling and travelling[0][0] <= now_ns:
+            self._arrived(travelling.popleft()[1])
+
+    def _free(self) -> None:
+        if self._queue:
+            self._send()
+        else:
+            self._busy = False
+            if self._idle is not None:
+                self._heap.follow(REPORTED - WOKEN, self._idle, self._sent_frames)

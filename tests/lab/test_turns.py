@@ -1,0 +1,86 @@
+import math
+
+from pipesd.lab.emulator import LinkEmulator, LinkModel
+from pipesd.lab.turns import REPORTED, TOLD, Heap, Pipe
+from pipesd.wire import frames
+
+S = 1_000_000_000
+CLOSE = frames.Close(0)
+
+
+def test_what_is_to_come_comes_in_order_of_nanosecond_turn_and_setting():
+    heap, done = Heap(), list[tuple[str, float]]()
+
+    def note(name: str) -> None:
+        done.append((name, heap.now))
+
+    heap.at(2 * S, 2, note, "reported")
+    heap.at(2 * S, 1, note, "woken")
+    heap.at(2 * S, 1, note, "woken as well")
+    heap.at(S, 1, note, "earlier")
+    heap.run()
+    assert done == [("earlier", 1.0), ("woken", 2.0), ("woken as well", 2.0), ("reported", 2.0)]
+
+
+def test_a_timer_set_to_now_fires_in_the_next_turn():
+    heap, done = Heap(), list[str]()
+
+    def begin() -> None:
+        heap.at(S, 0, done.append, "timer")
+        heap.soon(1, done.append, "told")
+        heap.soon(2, done.append, "later")
+
+    heap.at(S, 1, begin)
+    heap.run()
+    assert done == ["timer", "told", "later"]
+
+
+def test_work_can_be_stopped_until_its_timer_fires():
+    heap, seen = Heap(), list[bool]()
+    ends = heap.after(1.0, lambda: None)
+    heap.at(S // 2, REPORTED, lambda: seen.append(heap.can_stop(ends)))
+    heap.at(S, REPORTED, lambda: seen.append(heap.can_stop(ends)))
+    heap.run()
+    assert seen == [True, False]
+
+
+def test_work_of_no_time_can_be_stopped_in_the_turn_in_which_it_was_told():
+    heap, seen = Heap(), list[bool]()
+    ends = heap.after(0.0, lambda: None)
+    seen.append(heap.can_stop(ends))
+    heap.soon(TOLD, lambda: seen.append(heap.can_stop(ends)))
+    heap.run()
+    assert seen == [True, False]
+
+
+def test_frames_told_while_the_link_is_busy_leave_together_and_arrive_together():
+    heap, arrived, idle = Heap(), list[tuple[float, int]](), list[tuple[float, int]]()
+    pipe = Pipe(
+        heap,
+        LinkEmulator(LinkModel(delay_s=2.0, message_s=1.0)),
+        lambda portion: arrived.append((heap.now, len(portion))),
+        lambda frame: 10,
+        lambda sent: idle.append((heap.now, sent)),
+    )
+    for moment in (0.0, 0.25, 0.5, 9.0):
+        heap.at(round(moment * S), 1, pipe.tell, CLOSE)
+    heap.run()
+    assert arrived == [(3.0, 1), (4.0, 2), (12.0, 1)]
+    assert idle == [(2.0, 3), (10.0, 4)]
+    assert pipe.sent_bytes == 40
+
+
+def test_a_link_that_takes_no_time_is_idle_at_once():
+    heap, happened = Heap(), list[str]()
+    pipe = Pipe(
+        heap,
+        LinkEmulator(LinkModel(bytes_per_s=math.inf)),
+        lambda portion: happened.append(f"arrived {len(portion)}"),
+        lambda frame: 10,
+        lambda sent: happened.append(f"idle {sent}"),
+    )
+    pipe.tell(CLOSE)
+    pipe.tell(CLOSE)
+    heap.run()
+    assert happened == ["idle 2", "arrived 2"]
+    assert heap.now == 0.0

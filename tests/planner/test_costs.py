@@ -87,6 +87,17 @@ def test_a_line_takes_two_sizes() -> None:
     assert line_of([(1, 0.05), (2, 0.06)]).at(7) == same(0.11)
 
 
+@pytest.mark.parametrize("alike", [1, 15, 16, 20, 2 * WINDOW])
+def test_a_second_size_gives_a_line_at_once(alike: int) -> None:
+    fit = LineFit()
+    for _ in range(alike):
+        fit.add(1, 0.05)
+        assert fit.line is None
+    fit.add(3, 0.07)
+    assert fit.line is not None
+    assert fit.line.slope.value == same(0.01)
+
+
 def test_neither_part_is_below_zero() -> None:
     assert parts(line_of([(1, 0.05), (2, 0.04), (3, 0.03)])) == (same(0.04), 0.0)
     lowered = parts(line_of([(2, 0.01), (3, 0.03), (4, 0.05)]))  # to the median of time over size
@@ -100,12 +111,13 @@ def test_a_line_forgets() -> None:
     assert parts(fit.line) == (same(0.01), same(0.002))
 
 
-def test_a_line_forgets_even_if_only_one_size_is_left() -> None:
+@pytest.mark.parametrize(("tokens", "seconds"), [(1, 0.112), (4, 0.004)])
+def test_a_line_forgets_even_if_only_one_size_is_left(tokens: int, seconds: float) -> None:
     fit = fit_of([(1 + at % 4, 0.01 + 0.002 * (1 + at % 4)) for at in range(WINDOW)])
     assert fit.line is not None
     for _ in range(2 * WINDOW):
-        fit.add(1, 0.112)
-    assert fit.line.at(1) == pytest.approx(0.112)
+        fit.add(tokens, seconds)
+    assert fit.line.at(tokens) == same(seconds)
 
 
 def test_while_all_sizes_are_the_same_the_slope_stands_and_the_rest_moves() -> None:
@@ -313,6 +325,28 @@ def test_batches_without_a_gap_are_trusted_but_for_clocks_that_go_back(
     assert points.noted == [(2, arrived_ms / 1e3)] * counts
 
 
+def test_what_else_used_the_link_is_no_part_of_the_next_batch_but_of_no_other(
+    points: Points, way: Way
+) -> None:
+    way.batch(0, 0, gap="none")
+    way.trip.disturbed()
+    way.trip.disturbed()
+    way.batch(10, 80, gap="none")
+    way.batch(20, 30, gap="none")
+    assert points.noted == [(2, 0.03)]
+
+
+@pytest.mark.parametrize(("without_gap", "counts"), [(2, True), (1, False)])
+def test_batches_without_a_gap_show_that_batches_queue_here(
+    points: Points, way: Way, without_gap: int, counts: bool
+) -> None:
+    way.idle(10 - without_gap)
+    for _ in range(without_gap):
+        way.batch(40, 40, gap="none")
+    way.batch(10, 41)
+    assert points.noted == [(2, 0.04)] * without_gap + [(2, 0.041)] * counts
+
+
 def test_a_link_that_gets_slower_is_believed_at_once(points: Points, way: Way) -> None:
     for apart_ms in (*[30] * 20, *[90] * 20):
         way.batch(0, apart_ms, gap="none")
@@ -348,6 +382,16 @@ def test_what_is_usual_is_known_from_eight_batches_that_are_no_smaller(
     assert points.noted == [(2, 0.04)]
 
 
+def test_smaller_batches_do_not_show_what_is_usual_for_larger_ones(points: Points, way: Way) -> None:
+    way.idle(20, tokens=1, gap="none")
+    points.noted.clear()
+    for _ in range(8):
+        way.batch(10, 40)
+    assert points.noted == []
+    way.batch(10, 41)
+    assert points.noted == [(2, 0.041)]
+
+
 def test_a_quarter_of_the_batches_decides_what_is_usual(points: Points, way: Way) -> None:
     way.idle(20, apart_ms=400)
     for _ in range(8):
@@ -358,10 +402,12 @@ def test_a_quarter_of_the_batches_decides_what_is_usual(points: Points, way: Way
 
 
 def test_batches_behind_those_of_another_session_say_nothing_and_make_nothing_usual(points: Points) -> None:
-    unknown, known = Way(Trip(points)).idle(20, gap="foreign"), Way(Trip(points)).idle(20)
-    for _ in range(4):
-        unknown.batch(10, 40)
+    unknown, known = Way(Trip(points)), Way(Trip(points)).idle(20)
+    for _ in range(20):
+        unknown.batch(10, 40, gap="foreign")
         known.batch(10, 40, gap="foreign")
+    for _ in range(8):
+        unknown.batch(10, 40)
     assert points.noted == []
     known.batch(10, 30, tokens=3, gap="none")
     assert points.noted == [(3, 0.03)]
@@ -495,10 +541,22 @@ def test_an_idle_link_shows_nothing(jitter_s: float, hidden: bool) -> None:
     assert [link.occupancy(seed) for seed in range(3)] == [None] * 3
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_odd_delays_on_an_idle_link_are_no_occupancy(seed: int) -> None:
-    found = Link(0.002, 0.001, jitter_s=0.001, odd=0.1).occupancy(seed)
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("odd", "batches"), [(0.1, 120), (0.05, 3_000)])
+def test_odd_delays_on_an_idle_link_are_no_occupancy(odd: float, batches: int, seed: int) -> None:
+    found = Link(0.002, 0.001, jitter_s=0.001, odd=odd).occupancy(seed, batches)
     assert found is None or found[0] < 36.0
+
+
+def test_a_busy_link_that_gets_slower_is_noticed_within_sixty_batches() -> None:
+    meter = CostMeter()
+    way = Way(meter.trip())
+    for number in range(160):
+        tokens = 1 + number % 4
+        apart_ms = (10 if number < 100 else 30) * tokens
+        way.batch(apart_ms, apart_ms, tokens, gap="none")
+    assert meter.occupancy is not None
+    assert 0.08 < meter.occupancy.at(4) <= 0.12
 
 
 # --- the meter ---

@@ -6,7 +6,14 @@ from pipesd.errors import UsageError
 from pipesd.planner.policies import POLICIES, Policy
 from pipesd.planner.trigger import Thresholds
 from pipesd.session import events
-from pipesd.session.commands import AbortStep, FailGeneration, FinishGeneration, GenerationStats
+from pipesd.session.commands import (
+    AbortStep,
+    EdgeCommand,
+    FailGeneration,
+    FinishGeneration,
+    GenerationStats,
+    SendFrame,
+)
 from pipesd.session.phases import EdgePhase, TextPhase
 from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, EdgeRules
 from pipesd.values import Batching, Stretch
@@ -450,6 +457,90 @@ def test_unsent_drafts_and_waiting_asks_die_with_the_answer() -> None:
     assert (table.asks(), table.ledger().suffix) == ([5], [])
 
 
+def known_link(table: EdgeTable, batch_ms: int, token_ms: int, draft_s: float) -> None:
+    """Nine batches have shown how long one takes."""
+    costs = table.side._experience.costs
+    trip, at_ms = costs.trip(), 0
+    for tokens in (1, 2, 4) * 3:
+        trip.sent(tokens, at_ms / 1e3, "none")
+        at_ms += batch_ms + token_ms * tokens
+        trip.arrived([(tokens, 1_000 * at_ms)])
+        costs.drafted(draft_s)
+
+
+def pending(policy: Policy) -> EdgeTable:
+    """A link that takes 10 ms a token is busy with an ask, whose verdict comes 0.3 s after it has left."""
+    table = EdgeTable(EdgeRules(policy=policy, window_tokens=60), grant(window_tokens=60), keeps_up=False)
+    known_link(table, batch_ms=0, token_ms=10, draft_s=0.001)
+    table.side._experience.costs.returned(0.3)
+    table.tell(wish(1, 2, 3, most=90))
+    table.hears(verdict(3, 0, 10))
+    table.aborts()
+    assert table.drafts(11, confidence=0.3)[-1] == send(draft(4, 11, ask=5))
+    return table
+
+
+WHEN_DOUBTFUL = Thresholds(0.0, 0.5, upper_tokens=100, lower_tokens=1)
+
+
+@pytest.mark.parametrize(
+    ("batching", "drafts", "leave"),
+    [("immediate", 40, 1), ("work_conserving", 29, 29), ("work_conserving", 31, 0)],
+)
+def test_only_what_leaves_now_need_be_away_before_the_verdict(
+    batching: Batching, drafts: int, leave: int
+) -> None:
+    table = pending(always(WHEN_DOUBTFUL, batching=batching))
+    waiting = tuple(range(12, 12 + drafts))
+    table.drafts(*waiting)
+    assert table.idles(0.0) == [send(draft(5, *waiting[:leave]))] * (leave > 0)
+
+
+@pytest.mark.parametrize("behind", [0, 40])
+def test_a_flush_need_be_away_before_the_verdict_and_not_what_is_behind_it(behind: int) -> None:
+    table = pending(always(WHEN_DOUBTFUL))
+    table.drafts(12)
+    table.drafts(13, confidence=0.3)
+    table.drafts(*range(14, 14 + behind))
+    assert table.idles(0.0) == [send(draft(5, 12, 13, ask=7))]
+
+
+def test_a_flush_that_would_not_be_away_before_the_verdict_waits_for_it() -> None:
+    table = pending(always(WHEN_DOUBTFUL))
+    table.drafts(*range(12, 43))
+    table.drafts(43, confidence=0.3)
+    assert table.idles(0.0) == []
+    assert send(draft(6, *range(13, 44), ask=37)) in table.hears(verdict(4, 1, 12), 0.3)
+
+
+def following_a_plan() -> EdgeTable:
+    """An edge behind its first token, whose plan for twenty drafts is (1, 1, 4, 14)."""
+    rules = EdgeRules(policy=always(WHEN_DOUBTFUL, batching="planned"), window_tokens=60)
+    table = EdgeTable(rules, grant(window_tokens=60))
+    known_link(table, batch_ms=25, token_ms=116, draft_s=0.036)
+    table.tell(wish(1, 2, 3, most=90))
+    table.hears(verdict(3, 0, 10))
+    table.aborts()
+    return table
+
+
+def sizes(answer: list[EdgeCommand]) -> list[int]:
+    """Of the batches that leave."""
+    sent = [command.frame for command in answer if isinstance(command, SendFrame)]
+    return [len(frame.tokens) for frame in sent if isinstance(frame, frames.Draft)]
+
+
+def test_drafts_leave_as_planned() -> None:
+    assert sizes(following_a_plan().drafts(*range(11, 31))) == [1, 1, 4, 14]
+
+
+def test_a_flush_is_no_part_of_the_plan_that_starts_anew_behind_it() -> None:
+    table = following_a_plan()
+    assert sizes(table.drafts(*range(11, 30))) == [1, 1, 4]
+    assert sizes(table.drafts(30, confidence=0.3)) == [14]
+    assert sizes(table.drafts(*range(31, 37))) == [1, 1, 4]
+
+
 def test_ask_that_was_answered_while_it_waited_is_dropped() -> None:
     table = held_up(always(TWO_AT_MOST), 10, 11, 12)
     assert table.hears(verdict(3, 1, 11)) == [emit(10, 11)]
@@ -513,6 +604,11 @@ def alone() -> EdgeTable:
     asked = send(draft(3, ask=3 + ALONE_TOKENS))
     assert table.tell(events.DraftFailed(1, "out of memory")) == [asked]
     return table
+
+
+def test_ask_without_drafts_waits_for_no_verdict() -> None:
+    table = answering(EdgeRules(policy=always(upload_ahead=False)), most=900)
+    assert table.tell(events.DraftFailed(1, "out of memory")) == [send(draft(3, ask=3 + ALONE_TOKENS))]
 
 
 def said_alone(count: int) -> tuple[int, ...]:

@@ -348,6 +348,26 @@ def test_only_drafts_that_leave_when_those_before_have_left_are_known_to_have_qu
     assert occupancy.at(7) == pytest.approx(0.07)
 
 
+@pytest.mark.parametrize("between", ["nothing", "prompt", "pong"])
+def test_what_went_between_two_batches_is_no_part_of_the_second(between: str) -> None:
+    """Each token takes the link 10 ms, whatever goes between two seconds."""
+    table = EdgeTable(sessions=2, keeps_up=False)
+    table.tell(wish(1, 2))
+    table.drafts(10)
+    table.drafts(11, 12)
+    if between == "prompt":
+        table.tell(wish(*[1] * 200, session=1))
+    elif between == "pong":
+        table.hears(frames.Ping(1))
+    held_ms = 0 if between == "nothing" else 2_000
+    assert table.idles((10 + held_ms) / 1e3) == [send(draft(3, 11, 12))]
+    assert table.drafts(13, now=(20 + held_ms) / 1e3)[1:] == []
+    assert table.idles((30 + held_ms) / 1e3) == [send(draft(5, 13))]
+    table.hears(stamped(2, 4, 17, ms=((1, 10), (2, 30 + held_ms), (1, 40 + held_ms))), 2.2)
+    occupancy = table.side._experience.costs.occupancy
+    assert (occupancy is not None) == (between == "nothing")
+
+
 def test_drafts_behind_those_of_another_session_are_not_known_to_have_queued() -> None:
     table = EdgeTable(sessions=2, keeps_up=False)
     table.tell(wish(1, 2))

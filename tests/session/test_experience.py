@@ -306,6 +306,33 @@ def test_an_ask_without_drafts_leaves_no_stamp(table: Table) -> None:
     assert table.costs.occupancy.at(7) == same(0.07)
 
 
+def busy_with_asks(table: Table, every: int) -> None:
+    """Each frame takes the link 25 ms and each token 10 ms; behind each so many batches an ask goes alone."""
+    arrivals, at_ms = [], 0
+    for number in range(1, 41):
+        tokens = 1 + number % 4
+        table.session.sent(tokens, 0, at_ms / 1e3, "none")
+        at_ms += 25 + 10 * tokens
+        arrivals.append((tokens, at_ms * 1_000))
+        if number % every == 0:
+            table.session.sent(0, BASE + 900, at_ms / 1e3, "none")
+            at_ms += 25
+    table.session.judged(verdict(BASE, 0, 1, arrivals=tuple(arrivals)), 0, False, 9.0)
+
+
+@pytest.mark.parametrize("every", [2, 3, 5])
+def test_an_ask_without_drafts_is_no_part_of_the_batch_behind_it(table: Table, every: int) -> None:
+    busy_with_asks(table, every)
+    assert table.costs.occupancy is not None
+    assert table.costs.occupancy.fixed.value == same(0.025)
+    assert table.costs.occupancy.slope.value == same(0.01)
+
+
+def test_nothing_is_known_of_the_link_if_all_batches_are_behind_asks_without_drafts(table: Table) -> None:
+    busy_with_asks(table, every=1)
+    assert table.costs.occupancy is None
+
+
 @pytest.mark.parametrize(("gap", "is_known"), [("none", True), ("some", False), ("foreign", False)])
 def test_what_lay_between_two_batches_counts(table: Table, gap: Gap, is_known: bool) -> None:
     table.session.sent(1, 0, 0.0, gap)
@@ -431,6 +458,32 @@ def test_nothing_is_held_back_while_the_newest_ask_is_on_its_way(table: Table) -
     assert table.session.may_upload_ahead(40, 5.6)
     table.session.link_idle(5.7)
     assert not table.session.may_upload_ahead(40, 5.7)
+
+
+def test_an_ask_of_before_a_pause_holds_nothing_back(table: Table) -> None:
+    asked(table)
+    table.session.paused()
+    assert table.session.may_upload_ahead(40, 60.0)
+    table.hears(BASE + 2, 60.1)
+    table.session.paused()
+    table.asks(BASE + 6, now=60.2)
+    table.session.link_idle(60.3)
+    assert table.session.may_upload_ahead(10, 60.3)
+
+
+def test_an_ask_that_is_not_timed_holds_nothing_back_either_while_it_is_on_its_way(table: Table) -> None:
+    asked(table)
+    table.session.paused()
+    table.session.link_idle(5.3)
+    assert not table.session.may_upload_ahead(40, 5.3)
+    table.asks(BASE + 4, now=5.4)
+    assert table.session.may_upload_ahead(40, 5.4)
+
+
+def test_an_ask_that_was_discarded_holds_nothing_back(table: Table) -> None:
+    asked(table)
+    table.session.discarded()
+    assert table.session.may_upload_ahead(40, 5.3)
 
 
 def test_an_ask_of_the_last_answer_holds_nothing_back(table: Table) -> None:

@@ -6,6 +6,7 @@ One piece of work at a time: a model is never entered twice.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -48,7 +49,11 @@ class ThreadCompute:
         order = self._thread.submit(_without_stop, work)
         self._orders.add(order)
         order.add_done_callback(self._orders.discard)
-        return await asyncio.wrap_future(order)
+        try:
+            return await _result_of(order)
+        except asyncio.CancelledError:
+            order.cancel()
+            raise
 
     def interrupt(self) -> None:
         """Pass it on to the engine."""
@@ -63,6 +68,30 @@ class ThreadCompute:
             self._thread.submit(self._last)
             self._last = None
         self._thread.shutdown(wait=False)
+
+
+async def _result_of(order: Future[T]) -> T:
+    """What another thread's work comes to.
+
+    As ``asyncio.wrap_future``, but a signal may come in the very moment at which the result is passed on, and
+    cancel who waits for it.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        with suppress(asyncio.InvalidStateError):
+            done.set_result(None)
+
+    def tell(_: Future[T]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(wake)
+
+    order.add_done_callback(tell)
+    await done
+    if order.cancelled():
+        raise asyncio.CancelledError
+    return order.result()
 
 
 def _without_stop(work: Callable[[], T]) -> T:

@@ -12,7 +12,7 @@ from pipesd.cli.process import Commands
 from pipesd.cli.record import record
 from pipesd.cli.relay import link
 from pipesd.cli.timeline import timeline
-from pipesd.engines.traces import load
+from pipesd.engines.traces import SHIPPED_SETS, load
 from pipesd.lab.run import KEYS, Clock, Experiment, chosen, settings_from
 from pipesd.lab.run import run as run_experiment
 from pipesd.lab.scenarios import SCENARIOS, scenario_from
@@ -30,7 +30,10 @@ def lab_commands() -> None:
 
 @lab_commands.command("run")
 @click.option(
-    "--trace", "traces", multiple=True, help="A recording; may be repeated. [default: code and chat]"
+    "--trace",
+    "traces",
+    multiple=True,
+    help=f"A recording, or one of {', '.join(SHIPPED_SETS)}; may be repeated. [default: the first two]",
 )
 @click.option("--prompt", "prompts", multiple=True, help="Its id; may be repeated. [default: all]")
 @click.option(

@@ -11,7 +11,7 @@ from pipesd.errors import UsageError, one_line
 from pipesd.lab.gantt import draw
 from pipesd.lab.paper import CODE, GRID, Grid, Results, case, cases, play, timeline
 from pipesd.lab.paper import quick as quickly
-from pipesd.lab.plots import check_plots, draw_pictures
+from pipesd.lab.plots import check_plots, draw_pictures, note_of
 from pipesd.lab.report import DRAWN, report, timeline_name
 from pipesd.lab.scenarios import SCENARIOS
 
@@ -76,7 +76,8 @@ def _write(results: Results, folder: Path) -> None:
     draw_pictures(results, folder)
     for policy, wire in DRAWN:
         drawn = case(CODE, SCENARIOS["s1"], policy, wire=wire)
-        draw(timeline(drawn, results.grid), folder / timeline_name(policy, wire))
+        events, note = timeline(drawn, results.grid), note_of(results.grid)
+        draw(events, folder / timeline_name(policy, wire), note=note)
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:

@@ -33,6 +33,11 @@ def timeline(
         raise click.UsageError("Say what is wanted: a file with -o, a picture with --png, or both.")
     if png is None and (from_ms, to_ms) != (None, None):
         raise click.UsageError("--from and --to are the picture's; give --png as well.")
+    given = [path.resolve() for path in (edge, cloud) if path is not None]
+    if len(set(given)) < len(given):
+        raise click.UsageError("Both timelines are the same file; name the edge's and the cloud's.")
+    if output is not None and output.resolve() in given:
+        raise click.UsageError("-o names one of the timelines to be joined; choose another file.")
     events = _joined(edge, cloud)
     if output is not None:
         _write(events, output)

@@ -119,11 +119,11 @@ def shipped_traces() -> list[Path]:
 
 
 def load(paths: Sequence[str | Path]) -> Trace:
-    """Read several traces into one; without any, the shipped ones.
+    """Read several traces, files or ``SHIPPED_SETS``, into one; without any, those in ``SHIPPED``.
 
     Raises ``TraceError`` if one is broken, or if they are not of one pair of models and of different prompts.
     """
-    files = list(paths) or shipped_traces()
+    files = [_file_of(path) for path in paths] or shipped_traces()
     traces = [read_trace(path) for path in files]
     merged = traces[0]
     for path, trace in zip(files[1:], traces[1:], strict=True):
@@ -134,6 +134,11 @@ def load(paths: Sequence[str | Path]) -> Trace:
                 f"{path} does not go with {files[0]}: {error}; replay them one at a time"
             ) from None
     return merged
+
+
+def _file_of(name: str | Path) -> str | Path:
+    """The file of a shipped set, if that is named and no file is called so."""
+    return shipped_trace(str(name)) if str(name) in SHIPPED_SETS and not Path(name).exists() else name
 
 
 def read_trace(path: str | Path) -> Trace:

@@ -212,18 +212,24 @@ def _key(event: Shown) -> tuple[object, ...]:
 
 
 def draw(
-    timeline: Sequence[Event], path: Path, *, from_ms: float | None = None, to_ms: float | None = None
+    timeline: Sequence[Event],
+    path: Path,
+    *,
+    from_ms: float | None = None,
+    to_ms: float | None = None,
+    note: str = "",
 ) -> None:
     """Write the picture (PNG). Moments count from the timeline's first event.
 
-    It begins with the first prompt and goes on to the end of the answer, unless told otherwise. Raises
-    ``UsageError`` if there is nothing to draw, if matplotlib is missing, and if the file cannot be written.
+    It begins with the first prompt and goes on to the end of the answer, unless told otherwise; ``note`` is
+    as in ``picture``. Raises ``UsageError`` if there is nothing to draw, if matplotlib is missing, and if the
+    file cannot be written.
     """
     first_us, start_us, end_us = _window(_lanes(timeline), from_ms, to_ms)
     seen = [box for box in boxes(timeline) if box.start_us <= end_us and box.end_us >= start_us]
     if not seen or start_us >= end_us:
         raise UsageError("the timeline shows nothing there; choose other moments with --from and --to")
-    with picture(path, (_WIDTH_INCHES, _HEIGHT_INCHES)) as figure:
+    with picture(path, (_WIDTH_INCHES, _HEIGHT_INCHES), note) as figure:
         axes = figure.add_subplot()
         _frame(axes, (start_us - first_us) / 1e3, (end_us - first_us) / 1e3)
         _paint(axes, seen, first_us, end_us - start_us)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipesd.errors import UsageError, one_line
 from pipesd.lab.metrics import Figures
-from pipesd.lab.paper import BASELINES, CODE, POLICIES, WIRES, Results
+from pipesd.lab.paper import BASELINES, CODE, POLICIES, WIRES, Grid, Results
+from pipesd.lab.run import BASIS
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -46,8 +47,10 @@ _INK: Mapping[str, tuple[str, str]] = {
 
 
 @contextmanager
-def picture(path: Path, inches: tuple[float, float]) -> Iterator["Figure"]:
+def picture(path: Path, inches: tuple[float, float], note: str = "") -> Iterator["Figure"]:
     """A figure to draw on, written to ``path`` when the block ends. A user's own style changes nothing.
+
+    ``note`` stands in a corner, so that it is there wherever the picture is shown.
 
     Raises ``UsageError`` if matplotlib is missing, and if the file cannot be written.
     """
@@ -60,6 +63,8 @@ def picture(path: Path, inches: tuple[float, float]) -> Iterator["Figure"]:
         matplotlib.rcdefaults()
         figure = Figure(figsize=inches, dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
+        if note:
+            figure.supxlabel(note, x=0.995, ha="right", fontsize=8)
         yield figure
         try:
             figure.savefig(path, format="png", dpi=_DPI, metadata={"Software": None})
@@ -110,11 +115,11 @@ class Panel:
     """What is slower is not of interest."""
 
 
-def draw_panels(panels: Sequence[Panel], path: Path, *, columns: int) -> None:
+def draw_panels(panels: Sequence[Panel], path: Path, *, columns: int, note: str = "") -> None:
     """Write a picture of some panels with one key. Raises ``UsageError`` as ``picture`` does."""
     rows = -(-len(panels) // columns)
     width, height = _PANEL_INCHES
-    with picture(path, (width * columns, height * rows + _KEY_INCHES)) as figure:
+    with picture(path, (width * columns, height * rows + _KEY_INCHES), note) as figure:
         for number, panel in enumerate(panels, start=1):
             axes = figure.add_subplot(rows, columns, number)
             _frame(axes, panel)
@@ -165,14 +170,19 @@ def _draw_bars(axes: "Axes", panel: Panel) -> None:
 # -- the pictures of the report -----------------------------------------------------------------------------
 
 
+def note_of(grid: Grid) -> str:
+    """What every picture of a report says of its figures."""
+    return BASIS if grid.prompts_max is None else f"{BASIS}; a look at few prompts, no result"
+
+
 def draw_pictures(results: Results, folder: Path) -> None:
     """Write the pictures of curves and bars to a folder. Raises ``UsageError`` as ``picture`` does."""
-    grid = results.grid
-    draw_panels(_bars(results), folder / BARS, columns=3)
-    draw_panels(_bandwidth(results), folder / BANDWIDTHS, columns=2)
-    draw_panels(_sweeps(results), folder / SWEEPS, columns=len(grid.sweeps))
+    grid, note = results.grid, note_of(results.grid)
+    draw_panels(_bars(results), folder / BARS, columns=3, note=note)
+    draw_panels(_bandwidth(results), folder / BANDWIDTHS, columns=2, note=note)
+    draw_panels(_sweeps(results), folder / SWEEPS, columns=len(grid.sweeps), note=note)
     for trace in grid.studied:
-        draw_panels(_passes(results, trace), folder / passes_name(trace), columns=3)
+        draw_panels(_passes(results, trace), folder / passes_name(trace), columns=3, note=note)
 
 
 BARS, BANDWIDTHS, SWEEPS = "bars.png", "bandwidth.png", "sweeps.png"

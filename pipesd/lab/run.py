@@ -57,6 +57,11 @@ class Experiment:
         if unknown := [name for name in self.changed if name not in KEYS]:
             raise UsageError(f"{unknown[0]}: is no setting of a policy; the keys are {', '.join(KEYS)}")
         preset = policy_named(self.policy)
+        if self.changed and preset.writers != "both":
+            name = next(iter(self.changed))
+            raise UsageError(
+                f"{name}: changes nothing in {self.policy}, which asks about no drafts; leave it out"
+            )
         draft_bytes(self.wire, 0)  # raises for an unknown wire
         changed = {_ALIASES.get(name, name): value for name, value in self.changed.items()}
         verify = _verify(changed.pop("verify", preset.verify))
@@ -136,6 +141,8 @@ def settings_from(pairs: Sequence[str]) -> dict[str, object]:
         name, equals, text = pair.partition("=")
         if not equals or name not in KEYS:
             raise UsageError(f"set: {pair!r} must be KEY=VALUE with one of the keys {', '.join(KEYS)}")
+        if _ALIASES.get(name, name) in {_ALIASES.get(other, other) for other in changed}:
+            raise UsageError(f"set: {_ALIASES.get(name, name)} is given twice; give it once")
         try:
             changed[name] = msgspec.json.decode(text) if text[:1].isdigit() or text[:1] in "-." else text
         except msgspec.DecodeError:

@@ -351,7 +351,7 @@ class CostMeter:
     @property
     def token_s(self) -> float | None:
         """TPT of late: time per confirmed token, over the last verdicts."""
-        return self._pace_s / self._pace_tokens if self._pace_tokens else None
+        return max(0.0, self._pace_s) / self._pace_tokens if self._pace_tokens else None
 
     def link_costs(self) -> LinkCosts | None:
         """For the plan: the same object while nothing has changed, None while not all is known."""

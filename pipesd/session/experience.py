@@ -105,8 +105,9 @@ class SessionExperience:
         self._trip.reset()
 
     def paused(self) -> None:
-        """The text stands still for a while, which is no part of its pace."""
+        """The text stands still for a while, which is no part of its pace, nor of what a verdict takes."""
         self._newest_s = self._ask_left_s = None
+        self._asked.clear()
 
     def began(self) -> None:
         """A new generation; what came before it was no part of its pace."""

@@ -1,5 +1,7 @@
 import asyncio
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -165,6 +167,29 @@ async def test_run_once_gives_the_result_and_keeps_no_thread():
     await until(lambda: all(thread.name != name for thread in threading.enumerate()))
     with pytest.raises(EngineError):
         await run_once("loader", fail)
+
+
+async def test_a_cancellation_in_the_moment_of_the_result_is_no_fault(monkeypatch: pytest.MonkeyPatch):
+    """As a signal's handler may do it: behind the check whether anybody still waits."""
+    faults: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: faults.append(context))
+    compute = ThreadCompute("test")
+    task = loop.create_task(compute.run(lambda: 7, 1))
+    real = loop.call_soon_threadsafe
+
+    def interrupted(callback: Callable[..., object], *given: Any, **more: Any) -> asyncio.Handle:
+        def cancel_first() -> None:
+            task.cancel()
+            callback(*given)
+
+        return real(cancel_first, **more)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    compute.close()
+    assert faults == []
 
 
 # -- models of machines --------------------------------------------------------------------------------------

@@ -96,6 +96,8 @@ def test_timelines_of_different_runs_do_not_go_together(edge: Path, tmp_path: Pa
     ("arguments", "error", "words"),
     [
         ((), click.UsageError, "-o"),
+        (("edge.json", "-o", "x.json"), click.UsageError, "same file"),
+        (("-o", "edge.json"), click.UsageError, "choose another file"),
         (("--from", "3", "-o", "x.json"), click.UsageError, "--png"),
         (("--png", "nowhere/x.png"), UsageError, "png: "),
         (("-o", "nowhere/x.json"), UsageError, "output: "),

@@ -380,6 +380,17 @@ def test_without_a_choice_the_shipped_traces_are_loaded() -> None:
     assert ids <= trace.header.pieces.keys()
 
 
+def test_a_shipped_trace_is_loaded_by_its_name_unless_a_file_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert {prompt.id.partition("/")[0] for prompt in load(["maths"]).prompts} == {"maths"}
+    assert load(["q2_k/chat"]) == load([shipped_trace("q2_k/chat")])
+    (tmp_path / "maths").write_text("mine\n")
+    with pytest.raises(TraceError, match=r"^maths, line 1"):
+        load(["maths"])
+
+
 def both(folder: Path, header: Json, prompt: Json) -> Trace:
     first = written(folder, HEADER, PROMPT)
     return load([first, str(written(folder, header, prompt, name="more.jsonl"))])

@@ -8,7 +8,7 @@ import matplotlib
 import pytest
 
 from pipesd.errors import UsageError
-from pipesd.lab.plots import Curve, Panel, check_plots, draw_panels, draw_pictures, envelope, picture
+from pipesd.lab.plots import Curve, Panel, check_plots, draw_panels, draw_pictures, envelope, note_of, picture
 from pipesd.lab.scenarios import SCENARIOS
 from tests.lab.tiny import tiny
 
@@ -31,6 +31,15 @@ BARS = replace(
 def drawn(path: Path, *panels: Panel) -> bytes:
     draw_panels(panels, path, columns=2)
     return path.read_bytes()
+
+
+def test_a_picture_of_the_report_says_what_its_figures_rest_on(tmp_path: Path):
+    grid = tiny().grid
+    assert note_of(replace(grid, prompts_max=None)) == "replayed and modelled"
+    assert note_of(replace(grid, prompts_max=4)).startswith("replayed and modelled; a look")
+    bare = drawn(tmp_path / "bare.png", CURVES)
+    draw_panels([CURVES], tmp_path / "noted.png", columns=2, note="replayed and modelled")
+    assert (tmp_path / "noted.png").read_bytes() != bare
 
 
 def test_the_same_panels_give_the_same_bytes(tmp_path: Path):

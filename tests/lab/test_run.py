@@ -328,7 +328,18 @@ def test_settings_are_numbers_or_words():
         "verify": "eager",
     }
     assert settings_from([]) == {}
-    assert settings_from(["n=6", "n=7"]) == {"n": 7}
+
+
+@pytest.mark.parametrize("pairs", [["n=6", "n=7"], ["n=6", "upper_tokens=6"], ["r1=0.5", "n=6", "r1=0.5"]])
+def test_a_setting_is_given_once(pairs: list[str]):
+    with pytest.raises(UsageError, match=r"^set: (upper_tokens|r1) is given twice"):
+        settings_from(pairs)
+
+
+@pytest.mark.parametrize("policy", ["cloud-only", "edge-only"])
+def test_a_setting_that_would_change_nothing_is_refused(policy: str):
+    with pytest.raises(UsageError, match=f"^r1: changes nothing in {policy}"):
+        run(experiment(SMALL, IDEAL, policy, r1=0.5))
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -475,7 +475,7 @@ def test_an_ask_that_is_not_timed_holds_nothing_back_either_while_it_is_on_its_w
     asked(table)
     table.session.paused()
     table.session.link_idle(5.3)
-    assert not table.session.may_upload_ahead(40, 5.3)
+    assert table.session.may_upload_ahead(40, 5.3)
     table.asks(BASE + 4, now=5.4)
     assert table.session.may_upload_ahead(40, 5.4)
 

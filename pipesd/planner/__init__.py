@@ -1,1 +1,1 @@
-"""Pure arithmetic: when to ask for verification."""
+"""Pure arithmetic: what is sent when, when to ask for verification, whether to draft ahead, what it costs."""

@@ -10,6 +10,7 @@ from functools import partial
 from statistics import median
 from time import perf_counter
 
+from pipesd.launch import INTERRUPTED
 from pipesd.planner.batches import LinkCosts, Schedule, finish_s, plan, work_conserving
 
 TOKENS = 64
@@ -96,4 +97,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("planning.py: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -94,7 +94,11 @@ class CommonConfig:
     def __post_init__(self) -> None:
         for name, hint in _hints(type(self)).items():
             object.__setattr__(self, name, _checked(name, getattr(self, name), hint))
-        _ = self.sampling
+        if not self.sampling.greedy and self.engine == "replay":
+            raise ConfigError(
+                f"temperature: recordings are replayed greedily only, not at {self.temperature:g}; "
+                "leave it at 0, or choose another engine"
+            )
         if self.silent_after_s <= self.ping_after_s:
             raise ConfigError(
                 f"silent_after_s: must be above ping_after_s ({self.ping_after_s}), "
@@ -157,7 +161,7 @@ class EdgeConfig(CommonConfig):
     """When drafts leave before a verdict on them is asked for."""
 
     window_tokens: Count = 32
-    """Most drafts without a verdict; at least ``upper_tokens``. The cloud may grant less."""
+    """Most drafts without a verdict; at least the policy's ``upper_tokens``. The cloud may grant less."""
 
     connect_timeout_s: Seconds = 5.0
     """How long connecting to the cloud may take, its welcome included."""

@@ -25,7 +25,7 @@ from pipesd.engines.base import DraftEngine
 from pipesd.engines.choose import open_draft
 from pipesd.errors import ConfigError, UsageError
 from pipesd.observe import Observer
-from pipesd.planner.policies import POLICIES, Policy, adapted
+from pipesd.planner.policies import NEVER, POLICIES, SETTINGS, Policy, adapted, check_effect
 from pipesd.session.commands import GenerationStats
 from pipesd.session.events import PromptGiven
 from pipesd.session.rules import EdgeRules, Patience
@@ -313,18 +313,25 @@ def policy_of(config: EdgeConfig) -> Policy:
 
     Raises ``ConfigError`` if the two do not go together.
     """
+    preset = POLICIES[config.policy]
+    given = {name: value for name in SETTINGS if (value := getattr(config, name)) is not None}
+    check_effect(preset, given)
     try:
-        return adapted(
-            POLICIES[config.policy],
-            r1=config.r1,
-            r2=config.r2,
-            upper_tokens=config.upper_tokens,
-            lower_tokens=config.lower_tokens,
-            ahead=config.ahead,
-            batching=config.batching,
-        )
+        policy = adapted(preset, **given)
     except UsageError as error:
         raise ConfigError(f"{error}; policy {config.policy} needs another value") from None
+    _check_window(config.window_tokens, policy)
+    return policy
+
+
+def _check_window(window_tokens: int, policy: Policy) -> None:
+    """A window must not end the rounds of a policy that says how long they are."""
+    upper_tokens = policy.thresholds.upper_tokens
+    if policy.writers == "both" and window_tokens < upper_tokens < NEVER:
+        raise ConfigError(
+            f"window_tokens: must be at least upper_tokens, which is {upper_tokens} in policy {policy.name}, "
+            f"not {window_tokens}; raise it, or lower upper_tokens"
+        )
 
 
 def edge_rules(config: EdgeConfig, draft_context_tokens: int) -> EdgeRules:

@@ -6,7 +6,7 @@ moments, positions and counts: no token, no text and no prompt.
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import BinaryIO, Literal
 from pipesd.errors import ConfigError, one_line
 from pipesd.session import commands, events
 from pipesd.session.ledger import common_prefix
-from pipesd.trace_events import Arg, Bar, Count, Instant, Label, TraceWriter
+from pipesd.trace_events import Arg, Bar, Count, Event, Instant, Label, TraceWriter, open_late
 from pipesd.wire import frames
 
 Side = Literal["edge", "cloud"]
@@ -37,28 +37,38 @@ class TimelineObserver:
         ``offset_s``: how far the funnel's clock is ahead of the one that the timeline is to be on.
         """
         self._writer = TraceWriter(out)
+        self._side = side
         self._offset_s = offset_s
         self._at_us = 0
-        lanes = _Lanes(self._writer, _PIDS[side], f"pipesd {side}")
-        self._lanes: _EdgeLanes | _CloudLanes = _EdgeLanes(lanes) if side == "edge" else _CloudLanes(lanes)
+        self._lanes: _EdgeLanes | _CloudLanes | None = None
 
     def observe(self, now: float, event: object, commands: Sequence[object]) -> None:
         """Write it down."""
+        if self._lanes is None:
+            self._lanes = self._labelled()
         self._at_us = round((now - self._offset_s) * 1e6)
         self._lanes.see(self._at_us, event, commands)
         self._writer.note_time(self._at_us)
 
     def close(self) -> None:
-        """What is still going on ends here, and so does the array."""
-        self._lanes.end(self._at_us)
-        self._writer.complete()
+        """What is still going on ends here, and so does the array; if nothing happened, there is none."""
+        if self._lanes is not None:
+            self._lanes.end(self._at_us)
+            self._writer.complete()
+
+    def _labelled(self) -> "_EdgeLanes | _CloudLanes":
+        lanes = _Lanes(self._writer, _PIDS[self._side], _process(self._side))
+        return _EdgeLanes(lanes) if self._side == "edge" else _CloudLanes(lanes)
 
 
 @contextmanager
 def recording(path: Path, side: Side) -> Iterator[TimelineObserver]:
-    """An observer that writes to ``path`` while the block lasts. Raises ``ConfigError`` if it cannot."""
+    """An observer that writes to ``path`` while the block lasts. Raises ``ConfigError`` if it cannot.
+
+    What was there before stays until something happens.
+    """
     try:
-        out = path.open("wb")
+        out = open_late(path)
     except OSError as error:
         raise ConfigError(
             f"trace_out: {one_line(str(path))} cannot be written ({error.strerror}); name another file"
@@ -70,6 +80,17 @@ def recording(path: Path, side: Side) -> Iterator[TimelineObserver]:
         observer.close()
         with suppress(OSError):  # it has been said already
             out.close()
+
+
+def sides(timeline: Iterable[Event]) -> set[Side]:
+    """Whose timelines are in it."""
+    labels = (event for event in timeline if isinstance(event, Label) and event.name == "process_name")
+    found = {label.args.get("name") for label in labels}
+    return {side for side in _PIDS if _process(side) in found}
+
+
+def _process(side: Side) -> str:
+    return f"pipesd {side}"
 
 
 class _Lanes:

@@ -4,14 +4,20 @@ A timeline is a JSON array with an event on each line. Its end may be missing, b
 viewers such as ui.perfetto.dev bear that. Moments are whole microseconds.
 """
 
+import io
 import logging
-from collections.abc import Iterable, Sequence
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from pipesd.errors import TraceError, one_line
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 logger = logging.getLogger("pipesd.timeline")
 
@@ -91,13 +97,46 @@ class TraceWriter:
             logger.warning("! trace_out: it ends here, since no more can be written (%s)", error)
 
 
+class _LateFile(io.FileIO):
+    """A file that is as it was, or not there, until something is written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._is_new = not os.path.lexists(path)
+        self._has_begun = False
+        super().__init__(path, "a")
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Append it, the first time to nothing."""
+        if not self._has_begun:
+            self._has_begun = True
+            if stat.S_ISREG(os.fstat(self.fileno()).st_mode):
+                self.truncate(0)
+        return super().write(data)
+
+    def close(self) -> None:
+        """Give it back; an empty one that was not there before goes."""
+        was_open = not self.closed
+        super().close()
+        if was_open and self._is_new and not self._has_begun:
+            self._path.unlink(missing_ok=True)
+
+
+def open_late(path: Path) -> BinaryIO:
+    """Open a file whose content is replaced when the first of the new is written. Raises ``OSError``."""
+    return io.BufferedWriter(_LateFile(path))
+
+
 def write(timeline: Iterable[Event], out: BinaryIO) -> None:
     """Write a whole timeline. Raises ``OSError``."""
     out.write(b"[\n" + b",\n".join(msgspec.json.encode(event) for event in timeline) + b"\n]\n")
 
 
-def read(path: Path) -> list[Event]:
-    """What was written there, also if its writer was killed. Raises ``TraceError``."""
+def read(path: Path, warn: Callable[[str], None] = logger.warning) -> list[Event]:
+    """What was written there, as far as it goes; ``warn`` is told if the end is missing.
+
+    Raises ``TraceError``.
+    """
     name = one_line(str(path))
     try:
         data = path.read_bytes()
@@ -106,7 +145,12 @@ def read(path: Path) -> list[Event]:
     try:
         return msgspec.json.decode(data, type=list[Event])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return _mended(data, name)
+        found = _mended(data, name)
+    warn(
+        f"{name} has no end, as if its writer was killed or is still at it; "
+        f"what follows the first {len(found)} events is missing"
+    )
+    return found
 
 
 def _mended(data: bytes, name: str) -> list[Event]:

@@ -121,6 +121,18 @@ def test_settings_that_contradict_each_other_are_named(settings: dict[str, int],
     assert str(caught.value) == says
 
 
+@pytest.mark.parametrize("kind", [EdgeConfig, CloudConfig])
+def test_a_recording_knows_no_temperature(kind: type[EdgeConfig | CloudConfig]) -> None:
+    assert kind(engine="replay", temperature=0.0, top_p=0.5).sampling.greedy
+    assert kind(engine="scripted", temperature=0.7).temperature == 0.7
+    with pytest.raises(ConfigError) as caught:
+        load(kind, file=None, environ={}, flags={"engine": "replay", "temperature": 0.7})
+    assert str(caught.value) == (
+        "temperature: recordings are replayed greedily only, not at 0.7; leave it at 0, or choose another "
+        "engine (from the command line)"
+    )
+
+
 def test_what_the_policy_says_is_not_known_until_it_is_overridden() -> None:
     edge = EdgeConfig()
     assert edge.policy == "pipesd"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,14 @@ from tests.speech import as_text as as_spoken
 WAY = LinkModel(delay_s=0.01)
 SETTINGS = {"engine": "scripted", "ping_after_s": 80_000.0, "silent_after_s": 86_400.0, "tokens_max": 40}
 GREEDY = Sampling()
+CHANGES = {
+    "r1": 0.5,
+    "r2": 0.5,
+    "upper_tokens": 8,
+    "lower_tokens": 1,
+    "ahead": "never",
+    "batching": "immediate",
+}
 WITH_A_CLOUD = [name for name, policy in POLICIES.items() if policy.writers != "edge"]
 
 
@@ -161,6 +170,16 @@ def test_every_policy_gives_the_same_text():
     [
         ({"lower_tokens": 9}, "lower_tokens: must be between 1 and upper_tokens (8), not 9; policy pipesd"),
         ({"policy": "vanilla", "lower_tokens": 7}, "lower_tokens: must be between 1 and upper_tokens (6)"),
+        (
+            {"policy": "vanilla", "window_tokens": 3},
+            "window_tokens: must be at least upper_tokens, which is 6 in policy vanilla, not 3; raise it",
+        ),
+        ({"window_tokens": 7}, "window_tokens: must be at least upper_tokens, which is 8 in policy pipesd"),
+        *(
+            ({"policy": "cloud-only", name: value}, f"{name}: changes nothing in cloud-only, which asks ")
+            for name, value in CHANGES.items()
+        ),
+        ({"policy": "edge-only", "r1": 0.5}, "r1: changes nothing in edge-only, which asks "),
     ],
 )
 async def test_a_setting_that_the_policy_cannot_have_is_named_before_anything_is_done(
@@ -170,6 +189,23 @@ async def test_a_setting_that_the_policy_cannot_have_is_named_before_anything_is
         async with edge.connect(EdgeConfig(draft="nowhere.gguf", **settings)):  # type: ignore[arg-type]
             raise AssertionError("it connected")
     assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"window_tokens": 8},
+        {"window_tokens": 3, "upper_tokens": 3},
+        {"window_tokens": 6, "policy": "vanilla"},
+        {"window_tokens": 1, "policy": "hsl"},
+        {"window_tokens": 1, "policy": "cloud-only"},
+        *({"policy": name} for name in POLICIES),
+        *({name: value} for name, value in CHANGES.items()),
+    ],
+)
+def test_a_window_that_holds_a_round_of_the_policy_goes_with_it(settings: dict[str, Any]):
+    config = EdgeConfig(**settings)
+    assert edge.policy_of(config).name == config.policy
 
 
 def test_fewer_drafts_between_two_asks_than_the_policy_wants_for_one_are_no_contradiction():

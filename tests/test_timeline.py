@@ -3,9 +3,12 @@
 import io
 import json
 import logging
+import os
 import random
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -353,8 +356,16 @@ def test_an_observer_bears_any_order_of_things(side: Side, seed: int, samples: l
 
 
 @pytest.mark.parametrize("side", ["edge", "cloud"])
-def test_a_side_of_which_nothing_is_seen_has_its_lanes(side: Side):
+def test_a_side_of_which_nothing_is_seen_writes_nothing(side: Side):
     stage = Stage(side)
+    stage.observer.close()
+    assert stage.out.getvalue() == b""
+
+
+@pytest.mark.parametrize("side", ["edge", "cloud"])
+def test_a_side_of_which_something_is_seen_has_its_lanes(side: Side):
+    stage = Stage(side)
+    stage.see(1, events.DeadlineReached())
     lines = stage.lines()
     assert {line["ph"] for line in lines} == {"M"}
     assert [line["args"]["name"] for line in lines if line["name"] == "process_name"] == [f"pipesd {side}"]
@@ -371,7 +382,12 @@ def test_a_side_of_which_nothing_is_seen_has_its_lanes(side: Side):
 
 
 def test_no_lane_of_an_edge_has_the_number_of_one_of_a_cloud():
-    edge, cloud = ({line["tid"] for line in Stage(side).lines()} for side in ("edge", "cloud"))
+    stages = Stage("edge"), Stage("cloud")
+    for stage in stages:
+        stage.see(1, events.DeadlineReached())
+    edge, cloud = ({line["tid"] for line in stage.lines()} for stage in stages)
+    assert edge
+    assert cloud
     assert not edge & cloud
 
 
@@ -563,6 +579,49 @@ def test_a_recording_is_complete_whatever_ends_the_block(tmp_path: Path, error: 
         run()
     lanes = by_lane(json.loads(path.read_bytes()))
     assert [(bar["name"], bar["dur"]) for bar in lanes["drafting"]] == [("unfinished", 500_000)]
+
+
+@pytest.mark.parametrize("error", [None, ConfigError("planned"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("before", [None, b"", b"what was there"], ids=repr)
+def test_until_something_happens_a_file_is_what_it_was(
+    tmp_path: Path, before: bytes | None, error: BaseException | None
+):
+    path = tmp_path / "edge.json"
+    if before is not None:
+        path.write_bytes(before)
+
+    def run() -> None:
+        with recording(path, "edge"):
+            if error is not None:
+                raise error
+
+    with pytest.raises(type(error)) if error is not None else nullcontext():
+        run()
+    assert (path.read_bytes() if path.exists() else None) == before
+    assert {each.name for each in tmp_path.iterdir()} <= {"edge.json"}
+
+
+def test_what_was_there_is_replaced_as_soon_as_something_happens(tmp_path: Path):
+    path = tmp_path / "edge.json"
+    path.write_bytes(b"what was there\n" * 999)
+    with recording(path, "edge") as observer:
+        assert path.read_bytes().startswith(b"what was there\n")
+        observer.observe(10.0, events.DeadlineReached(), [])
+        assert "process_name" in {event.name for event in read(path)}
+        observer.observe(10.5, given(), [ask_prompt(0, 10), step(1, 0, 10)])
+    assert "unfinished" in {line["name"] for line in json.loads(path.read_bytes())}
+
+
+def test_a_pipe_is_written_as_a_file_is(tmp_path: Path):
+    path, heard = tmp_path / "pipe", list[bytes]()
+    os.mkfifo(path)
+    reader = threading.Thread(target=lambda: heard.append(path.read_bytes()))
+    reader.start()
+    with recording(path, "edge") as observer:
+        observer.observe(10.0, events.DeadlineReached(), [])
+    reader.join()
+    assert json.loads(heard[0])[0]["name"] == "process_name"
+    assert path.is_fifo()
 
 
 @pytest.mark.parametrize("name", [".", "nowhere/edge.json"])

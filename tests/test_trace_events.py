@@ -139,7 +139,24 @@ def test_a_timeline_that_ends_anywhere_gives_every_whole_event(tmp_path: Path):
     ends = [len(b"".join(lines[: number + 1]).rstrip(b",\n")) for number in range(1, 1 + len(ALL))]
     for length in range(ends[0], len(data)):
         path.write_bytes(data[:length])
-        assert read(path) == ALL[: sum(end <= length for end in ends)]
+        said: list[str] = []
+        whole = ALL[: sum(end <= length for end in ends)]
+        assert read(path, said.append) == whole
+        warning = (
+            f"{path} has no end, as if its writer was killed or is still at it; "
+            f"what follows the first {len(whole)} events is missing"
+        )
+        assert said == ([] if data[:length].endswith(b"]") else [warning])
+
+
+def test_a_missing_end_is_logged_if_nobody_else_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = tmp_path / "edge.json"
+    path.write_bytes(written(*ALL)[:-2])
+    assert read(path) == ALL
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    path.write_bytes(written(*ALL))
+    assert read(path) == ALL
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(

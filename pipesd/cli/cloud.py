@@ -9,7 +9,7 @@ import click
 
 import pipesd
 from pipesd.alone import alone
-from pipesd.cli.models import pull_command
+from pipesd.cli.models import model_file, pull_command
 from pipesd.cli.options import OF_AN_ANSWER, answer_options, prompt_options
 from pipesd.cli.output import Writer
 from pipesd.cli.process import Commands, observers, process_options, run_loop, say, signals
@@ -55,11 +55,18 @@ def cloud_commands() -> None:
 def serve(**given: Any) -> None:  # noqa: ANN401 - one per setting
     """Serve edges until interrupted or terminated."""
     seen = observers(given["log_level"], _LOGGER)
-    config = take(CloudConfig, given, dict(os.environ))
+    config = _settings(given)
     with tracing(given["trace_out"], "cloud") as traced:
         received = run_loop(_serve(config, (*seen, *traced)), given["loop"])
     if received == signal.SIGINT:
         raise KeyboardInterrupt
+
+
+def _settings(given: dict[str, Any]) -> CloudConfig:
+    config = take(CloudConfig, given, dict(os.environ))
+    if config.engine == "llama":
+        model_file(config.model)
+    return config
 
 
 async def _serve(config: CloudConfig, seen: Sequence[Observer]) -> signal.Signals | None:
@@ -85,7 +92,7 @@ async def _serve(config: CloudConfig, seen: Sequence[Observer]) -> signal.Signal
 def generate(prompt: str, stop: Sequence[str], show_ids: bool, as_json: bool, **given: Any) -> None:  # noqa: ANN401
     """Give the answer of the target alone: the reference for every other way."""
     observers(given["log_level"], _LOGGER)
-    config = take(CloudConfig, given, dict(os.environ))
+    config = _settings(given)
     writer = Writer(as_json=as_json, show_ids=show_ids)
     run_loop(write_alone(alone(config), prompt, stop, writer), given["loop"])
 
@@ -97,7 +104,7 @@ def generate(prompt: str, stop: Sequence[str], show_ids: bool, as_json: bool, **
 def chat(stop: Sequence[str], show_ids: bool, **given: Any) -> None:  # noqa: ANN401 - one per setting
     """Talk to the target alone, line by line; /help lists what else a line may be."""
     observers(given["log_level"], _LOGGER)
-    config = take(CloudConfig, given, dict(os.environ))
+    config = _settings(given)
     run_loop(_chat(config, stop, show_ids=show_ids), given["loop"])
 
 

@@ -10,7 +10,7 @@ import click
 
 import pipesd
 from pipesd.alone import edge_alone
-from pipesd.cli.models import pull_command, quantize_command
+from pipesd.cli.models import model_file, pull_command, quantize_command
 from pipesd.cli.options import answer_options, prompt_options
 from pipesd.cli.output import Writer
 from pipesd.cli.process import Commands, observers, process_options, run_loop, say
@@ -18,11 +18,10 @@ from pipesd.cli.summaries import edge_summary
 from pipesd.cli.talk import AloneTalker, EdgeTalker, talk, write_alone
 from pipesd.cli.tracing import trace_option, tracing
 from pipesd.config import EdgeConfig
-from pipesd.edge import connect
+from pipesd.edge import connect, policy_of
 from pipesd.errors import UsageError
 from pipesd.flags import settings_of, take
 from pipesd.observe import Observer
-from pipesd.planner.policies import policy_named
 from pipesd.summary import UNVERIFIED
 
 _LOGGER = "pipesd.edge"
@@ -43,7 +42,7 @@ def edge_commands() -> None:
 def generate(prompt: str, stop: Sequence[str], show_ids: bool, as_json: bool, **given: Any) -> None:  # noqa: ANN401
     """Give the target's own answer to one prompt."""
     seen = observers(given["log_level"], _LOGGER)
-    config = take(EdgeConfig, given, dict(os.environ))
+    config = _settings(given)
     writer = Writer(as_json=as_json, show_ids=show_ids)
     if _is_alone(config, given["trace_out"]):
         run_loop(write_alone(edge_alone(config), prompt, stop, writer), given["loop"])
@@ -52,9 +51,16 @@ def generate(prompt: str, stop: Sequence[str], show_ids: bool, as_json: bool, **
         run_loop(_generate(config, (*seen, *traced), prompt, stop, writer), given["loop"])
 
 
+def _settings(given: dict[str, Any]) -> EdgeConfig:
+    config = take(EdgeConfig, given, dict(os.environ))
+    if config.engine == "llama":
+        model_file(config.draft)
+    return config
+
+
 def _is_alone(config: EdgeConfig, trace_out: Path | None) -> bool:
     """Whether the draft model writes without a cloud; then there is nothing to trace."""
-    if policy_named(config.policy).writers != "edge":
+    if policy_of(config).writers != "edge":
         return False
     if trace_out is not None:
         raise UsageError(
@@ -83,7 +89,7 @@ async def _generate(
 def chat(stop: Sequence[str], show_ids: bool, **given: Any) -> None:  # noqa: ANN401 - one per setting
     """Talk to the target, line by line; /help lists what else a line may be."""
     seen = observers(given["log_level"], _LOGGER)
-    config = take(EdgeConfig, given, dict(os.environ))
+    config = _settings(given)
     if _is_alone(config, given["trace_out"]):
         run_loop(_chat_alone(config, stop, show_ids=show_ids), given["loop"])
         return

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import click
 
 import pipesd
+from pipesd.cli.lab_options import scenario_option, seed_option, wire_option
 from pipesd.cli.paper import paper
 from pipesd.cli.process import Commands
 from pipesd.cli.record import record
@@ -15,11 +16,8 @@ from pipesd.cli.timeline import timeline
 from pipesd.engines.traces import SHIPPED_SETS, load
 from pipesd.lab.run import KEYS, Clock, Experiment, chosen, settings_from
 from pipesd.lab.run import run as run_experiment
-from pipesd.lab.scenarios import SCENARIOS, scenario_from
-from pipesd.lab.wires import WIRES
+from pipesd.lab.scenarios import scenario_from
 from pipesd.planner.policies import POLICIES
-
-_SEED_MAX = 2**63 - 1
 
 
 @click.group(cls=Commands)
@@ -36,13 +34,7 @@ def lab_commands() -> None:
     help=f"A recording, or one of {', '.join(SHIPPED_SETS)}; may be repeated. [default: the first two]",
 )
 @click.option("--prompt", "prompts", multiple=True, help="Its id; may be repeated. [default: all]")
-@click.option(
-    "--scenario",
-    "where",
-    default="s1",
-    show_default=True,
-    help=f"One of {', '.join(SCENARIOS)}, or the path of a .toml file.",
-)
+@scenario_option
 @click.option("--policy", type=click.Choice(list(POLICIES)), default="pipesd", show_default=True)
 @click.option(
     "--set",
@@ -51,13 +43,7 @@ def lab_commands() -> None:
     metavar="KEY=VALUE",
     help=f"Change the policy; may be repeated. Keys: {', '.join(KEYS)}.",
 )
-@click.option(
-    "--wire",
-    type=click.Choice(WIRES),
-    default="ids",
-    show_default=True,
-    help="What drafts are charged for: what they send, or the probabilities of the whole vocabulary.",
-)
+@wire_option
 @click.option(
     "--clock",
     type=click.Choice(get_args(Clock)),
@@ -65,15 +51,13 @@ def lab_commands() -> None:
     show_default=True,
     help="Virtual time, or wall time over loopback TCP and a relay.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0, _SEED_MAX), default=0, show_default=True, help="Of the link's luck."
-)
+@seed_option
 @click.option("--json", "as_json", is_flag=True, help="Give one JSON object.")
-def run(traces: Sequence[str], prompts: Sequence[str], where: str, as_json: bool, **given: Any) -> None:  # noqa: ANN401
+def run(traces: Sequence[str], prompts: Sequence[str], scenario: str, as_json: bool, **given: Any) -> None:  # noqa: ANN401
     """Play recorded prompts, one after another, through the production actors."""
     experiment = Experiment(
         trace=chosen(load(traces), prompts),
-        scenario=scenario_from(where),
+        scenario=scenario_from(scenario),
         changed=settings_from(given.pop("pairs")),
         **given,
     )

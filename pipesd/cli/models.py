@@ -1,4 +1,4 @@
-"""The commands that bring and make model files: ``pull`` and ``quantize``."""
+"""Model files: where a command finds them, and the commands that bring and make them."""
 
 import os
 import sys
@@ -12,7 +12,21 @@ from pipesd.cli.process import run_loop, say
 from pipesd.engines.choose import cores, quantize
 from pipesd.engines.manifest import Model, Role, default_model, model_named, models
 from pipesd.engines.store import Store, source_from
-from pipesd.errors import UsageError, one_line
+from pipesd.errors import EngineError, UsageError, one_line
+
+
+def model_file(name_or_path: str) -> Path:
+    """The user's model of this name, or at this path.
+
+    Raises ``EngineError`` if a known model is not here, ``UsageError`` if anything else that was named is no
+    model.
+    """
+    try:
+        return Store.of_user(os.environ).path_of(name_or_path)
+    except EngineError as error:
+        if name_or_path in models():
+            raise
+        raise UsageError(str(error)) from None
 
 
 def pull_command(role: Role) -> click.Command:
@@ -79,7 +93,7 @@ def quantize_command() -> click.Command:
         What a draft loses in accuracy costs acceptance, never text.
         """
         store = Store.of_user(os.environ)
-        path = store.path_of(source)
+        path = model_file(source)
         stem = source if source in models() else path.stem
         result = output or store.folder / f"{stem}-{kind.lower()}.gguf"
         if output is not None and output.exists():

@@ -19,14 +19,28 @@ def answer_options(command: Command) -> Command:
         "--show-ids", is_flag=True, help="Show the token ids of prompt and answer, on standard error."
     )(command)
     click.option("--stop", multiple=True, help="End an answer before this text; may be repeated.")(command)
-    click.option("--raw", "prompts", flag_value="raw", help="Take prompts as they are.")(command)
-    click.option(
-        "--chat",
-        "prompts",
-        flag_value="chat",
-        help="Put prompts into the target's chat template. [default: if it has one]",
-    )(command)
-    return command
+    return mode_options("prompts")(command)
+
+
+def mode_options(name: str) -> Callable[[Command], Command]:
+    """Decorate a command with ``--chat`` and ``--raw``; its parameter ``name`` is the one that is given."""
+
+    def note(context: click.Context, option: click.Parameter, given: bool) -> None:
+        mode = context.params.setdefault(name, None)
+        if given and mode is not None:
+            raise click.UsageError("--chat and --raw exclude each other; give one of them.", context)
+        if given:
+            context.params[name] = option.name
+
+    def decorate(command: Command) -> Command:
+        for flag, text in (
+            ("--raw", "Take prompts as they are."),
+            ("--chat", "Put prompts into the target's chat template. [default: if it has one]"),
+        ):
+            click.option(flag, is_flag=True, expose_value=False, callback=note, help=text)(command)
+        return command
+
+    return decorate
 
 
 def prompt_options(command: Command) -> Command:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pipesd.cli.lab_options import seed_option
 from pipesd.cli.process import say
 from pipesd.errors import UsageError, one_line
 from pipesd.lab.gantt import draw
@@ -16,8 +17,6 @@ from pipesd.lab.report import DRAWN, report, timeline_name
 from pipesd.lab.scenarios import SCENARIOS
 
 REPORT = "report.md"
-
-_SEED_MAX = 2**63 - 1
 
 
 def paper_command(grid: Grid, processes: int = 0) -> click.Command:
@@ -34,9 +33,7 @@ def paper_command(grid: Grid, processes: int = 0) -> click.Command:
         show_default=True,
         help="Where to.",
     )
-    @click.option(
-        "--seed", type=click.IntRange(0, _SEED_MAX), default=0, show_default=True, help="Of the link's luck."
-    )
+    @seed_option
     @click.option("--quick", is_flag=True, help="Play few prompts of each trace, for a look.")
     def paper(folder: Path, seed: int, quick: bool) -> None:
         """Play everything that stands beside the figures of PipeSD's paper, and report it with pictures.

@@ -9,10 +9,11 @@ from typing import get_args
 import click
 
 from pipesd.actors.compute import run_once
+from pipesd.cli.models import model_file
+from pipesd.cli.options import mode_options
 from pipesd.cli.process import run_loop, say
 from pipesd.engines.choose import cores
 from pipesd.engines.manifest import default_model
-from pipesd.engines.store import Store
 from pipesd.engines.traces import Trace, TracePrompt, agreement, write_trace
 from pipesd.errors import UsageError, one_line
 from pipesd.lab import record as lab
@@ -37,13 +38,7 @@ TOKENS_MAX = 100_000
     help='Lines {"id": …, "prompt": …}; or a recording, whose prompts are recorded anew.',
 )
 @click.option("--kind", required=True, type=click.Choice(KINDS), help="What the prompts are about.")
-@click.option(
-    "--chat",
-    "mode",
-    flag_value="chat",
-    help="Put prompts into the target's chat template. [default: if it has one]",
-)
-@click.option("--raw", "mode", flag_value="raw", help="Take prompts as they are.")
+@mode_options("mode")
 @click.option(
     "--tokens-max",
     type=click.IntRange(1, TOKENS_MAX),
@@ -81,8 +76,7 @@ def record(
     """
     _check_output(output)
     prompts = lab.read_prompts(source)
-    store = Store.of_user(os.environ)
-    files = store.path_of(draft), store.path_of(target)
+    files = model_file(draft), model_file(target)
     how = lab.Recording(kind=kind, numerics=numerics, mode=mode or "auto", tokens_max=tokens_max)
 
     def work() -> Trace:

@@ -9,13 +9,12 @@ from functools import partial
 import click
 
 from pipesd.address import host_port
+from pipesd.cli.lab_options import scenario_option, seed_option, wire_option
 from pipesd.cli.process import say, signals
 from pipesd.errors import ConfigError
 from pipesd.lab.relay import Address, precise_loop, relaying
-from pipesd.lab.scenarios import SCENARIOS, Scenario, scenario_from
-from pipesd.lab.wires import WIRES, charge_of, uplink_of
-
-_SEED_MAX = 2**63 - 1
+from pipesd.lab.scenarios import Scenario, scenario_from
+from pipesd.lab.wires import charge_of, uplink_of
 
 
 @click.command("link")
@@ -25,38 +24,23 @@ _SEED_MAX = 2**63 - 1
 @click.option(
     "--cloud", default="127.0.0.1:7433", show_default=True, help="Where the cloud listens, as HOST:PORT."
 )
-@click.option(
-    "--scenario",
-    "name",
-    default="s1",
-    show_default=True,
-    help=f"One of {', '.join(SCENARIOS)}, or the path of a .toml file; its link counts, not its machines.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, _SEED_MAX),
-    default=0,
-    show_default=True,
-    help="Fixes jitter, losses and changes of rate.",
-)
-@click.option(
-    "--wire",
-    type=click.Choice(WIRES),
-    default="ids",
-    show_default=True,
-    help="What drafts are charged for: what they send, or the probabilities of the whole vocabulary.",
-)
-def link(listen: str, cloud: str, name: str, seed: int, wire: str) -> None:
-    """Stand between edges and a cloud as the link of a scenario, until interrupted or terminated."""
+@scenario_option
+@seed_option
+@wire_option
+def link(listen: str, cloud: str, scenario: str, seed: int, wire: str) -> None:
+    """Stand between edges and a cloud as the link of a scenario, until interrupted or terminated.
+
+    The scenario's machines do not count.
+    """
     logging.basicConfig(level=logging.WARNING, format="pipesd-lab: %(message)s", stream=sys.stderr)
-    scenario = scenario_from(name)
+    played = scenario_from(scenario)
     here, there = host_port(listen, name="listen"), host_port(cloud, name="cloud", lowest_port=1)
     if here == there:
         raise ConfigError(
             f"listen: {listen} is where the cloud is; choose another port, and give it to the edges"
         )
     with asyncio.Runner(loop_factory=precise_loop) as runner:
-        ended_by = runner.run(_link(here, there, scenario, seed, wire))
+        ended_by = runner.run(_link(here, there, played, seed, wire))
     if ended_by == signal.SIGINT:
         raise KeyboardInterrupt
 

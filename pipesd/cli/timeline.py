@@ -7,6 +7,7 @@ import click
 from pipesd.cli.process import say
 from pipesd.errors import TraceError, UsageError, one_line
 from pipesd.lab.gantt import belong_together, draw
+from pipesd.timeline import Side, sides
 from pipesd.trace_events import Event, merge, read, write
 
 
@@ -47,13 +48,27 @@ def timeline(
 
 
 def _joined(edge: Path, cloud: Path | None) -> list[Event]:
-    events = merge(read(path) for path in (edge, cloud) if path is not None)
+    paths = [path for path in (edge, cloud) if path is not None]
+    events = merge(read(path, say) for path in paths)
+    _check_sides(events, paths)
     if not belong_together(events):
         raise TraceError(
             f"{one_line(str(edge))} and {one_line(str(cloud))} do not go together: nothing the edge sent "
             "arrives at the cloud; name timelines of one run on one machine"
         )
     return events
+
+
+def _check_sides(events: list[Event], paths: list[Path]) -> None:
+    """One file must be of an edge; of two, the other must be of a cloud."""
+    wanted: tuple[Side, ...] = ("edge", "cloud")
+    present = sides(events)
+    for side in wanted[: len(paths)]:
+        if side not in present:
+            names = " and ".join(one_line(str(path)) for path in paths)
+            raise TraceError(
+                f"the {side}'s timeline is missing in {names}; name what --trace-out wrote at the {side}"
+            )
 
 
 def _write(events: list[Event], path: Path) -> None:

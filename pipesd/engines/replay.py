@@ -113,6 +113,22 @@ def _is_own_error(prompt: TracePrompt, place: _Place) -> bool:
     return at in prompt.rollouts and prompt.draft_top[at][0].token == place.wrong_token
 
 
+def replayed_identity(
+    model: str, header: TraceHeader, context_tokens: int, chunk_tokens: int
+) -> TargetIdentity:
+    """Who a recorded model that decides a text is."""
+    return TargetIdentity(
+        model=f"{model} (replayed)",
+        engine="replay",
+        numerics="exact",
+        context_tokens=context_tokens,
+        chunk_tokens=chunk_tokens,
+        begin_ids=(),
+        end_ids=header.end_ids,
+        greedy_only=True,
+    )
+
+
 class ReplayTokenizer:
     """Knows the prompts of its traces and nothing else."""
 
@@ -154,16 +170,7 @@ class ReplayTarget(ContextTarget[_Place]):
         self._recording = _Recording(trace)
         contexts = Contexts(self._recording.empty, self._recording.advance, context_tokens)
         self._tokenizer = ReplayTokenizer(trace)
-        identity = TargetIdentity(
-            model=f"{trace.header.target} (replayed)",
-            engine="replay",
-            numerics="exact",
-            context_tokens=context_tokens,
-            chunk_tokens=chunk_tokens,
-            begin_ids=(),
-            end_ids=trace.header.end_ids,
-            greedy_only=True,
-        )
+        identity = replayed_identity(trace.header.target, trace.header, context_tokens, chunk_tokens)
         super().__init__(contexts, identity)
 
     @property

@@ -116,6 +116,19 @@ def _dice(context: int, key: int) -> int:
     return rolled(rolled(context, key), key)
 
 
+def scripted_identity(model: str, context_tokens: int, chunk_tokens: int) -> TargetIdentity:
+    """Who a scripted model that decides a text is."""
+    return TargetIdentity(
+        model=model,
+        engine="scripted",
+        numerics="exact",
+        context_tokens=context_tokens,
+        chunk_tokens=chunk_tokens,
+        begin_ids=(),
+        end_ids=(END_ID,),
+    )
+
+
 class ScriptedTokenizer:
     """Bytes, some English words, and an end id. Text is encoded as its UTF-8 bytes."""
 
@@ -156,16 +169,8 @@ class ScriptedTarget(ContextTarget[int]):
         self._script = _Script(seed, ends_every)
         contexts = Contexts(self._script.empty, rolled, context_tokens)
         self._tokenizer = ScriptedTokenizer()
-        identity = TargetIdentity(
-            model=f"scripted, seed {seed}, ends every {ends_every}",
-            engine="scripted",
-            numerics="exact",
-            context_tokens=context_tokens,
-            chunk_tokens=chunk_tokens,
-            begin_ids=(),
-            end_ids=(END_ID,),
-        )
-        super().__init__(contexts, identity)
+        model = f"scripted, seed {seed}, ends every {ends_every}"
+        super().__init__(contexts, scripted_identity(model, context_tokens, chunk_tokens))
 
     @property
     def tokenizer(self) -> Tokenizer:

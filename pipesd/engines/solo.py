@@ -7,8 +7,8 @@ opens its file, and knows its template and its end ids as well.
 from collections.abc import Sequence
 
 from pipesd.engines.base import DraftEngine, TargetIdentity, Tokenizer
-from pipesd.engines.replay import UNSURE, ReplayDraft
-from pipesd.engines.scripted import END_ID, ScriptedDraft
+from pipesd.engines.replay import UNSURE, ReplayDraft, replayed_identity
+from pipesd.engines.scripted import ScriptedDraft, scripted_identity
 from pipesd.engines.traces import Trace
 from pipesd.values import Proposal, Sampling, Slice
 
@@ -79,28 +79,13 @@ class RecordedDraft(ReplayDraft):
 
 def scripted_solo(seed: int, agreement: float, *, context_tokens: int, chunk_tokens: int) -> SoloTarget:
     """The scripted draft by itself. Raises ``UsageError`` for impossible values."""
-    identity = TargetIdentity(
-        model=f"scripted, seed {seed}, agreement {agreement:g} (draft)",
-        engine="scripted",
-        numerics="exact",
-        context_tokens=context_tokens,
-        chunk_tokens=chunk_tokens,
-        begin_ids=(),
-        end_ids=(END_ID,),
-    )
+    model = f"scripted, seed {seed}, agreement {agreement:g} (draft)"
+    identity = scripted_identity(model, context_tokens, chunk_tokens)
     return SoloTarget(ScriptedDraft(seed, agreement=agreement, context_tokens=context_tokens), identity)
 
 
 def replay_solo(trace: Trace, *, context_tokens: int, chunk_tokens: int) -> SoloTarget:
     """The draft of a trace by itself, as far as it was recorded. Raises ``UsageError`` for a size below 1."""
-    identity = TargetIdentity(
-        model=f"{trace.header.draft} (draft) (replayed)",
-        engine="replay",
-        numerics="exact",
-        context_tokens=context_tokens,
-        chunk_tokens=chunk_tokens,
-        begin_ids=(),
-        end_ids=trace.header.end_ids,
-        greedy_only=True,
-    )
+    model = f"{trace.header.draft} (draft)"
+    identity = replayed_identity(model, trace.header, context_tokens, chunk_tokens)
     return SoloTarget(RecordedDraft(trace, context_tokens=context_tokens), identity)

@@ -222,6 +222,7 @@ def _header(line: bytes) -> TraceHeader:
 
 
 def _decoded(line: bytes, kind: type[Kind]) -> Kind:
+    _require(bool(line.strip()), "the line is blank")
     try:
         return msgspec.json.decode(line, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -234,13 +235,13 @@ def _decoded(line: bytes, kind: type[Kind]) -> Kind:
 
 def _check_prompt(prompt: TracePrompt, header: TraceHeader) -> None:
     _check_lengths(prompt)
-    _check_rollouts(prompt)
     for key, tokens in _occurring(prompt):
         _check_ids(key, tokens, header.vocabulary)
         for token in tokens:
             _require(token in header.pieces, f"{key}: the header has no piece for id {token}")
     ended = any(token in header.end_ids for token in prompt.target[:-1])
     _require(not ended, "target: goes on after an end id")
+    _check_rollouts(prompt)
 
 
 def _check_lengths(prompt: TracePrompt) -> None:

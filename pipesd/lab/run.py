@@ -21,7 +21,7 @@ from pipesd.lab.metrics import Figures, Setting, measured
 from pipesd.lab.scenarios import Scenario
 from pipesd.lab.stages import Play, play_draft_alone, play_in_wall_time, play_virtually
 from pipesd.lab.wires import draft_bytes
-from pipesd.planner.policies import POLICIES, policy_named
+from pipesd.planner.policies import POLICIES, SETTINGS, check_effect, policy_named
 from pipesd.values import Verify
 
 Clock = Literal["virtual", "wall"]
@@ -29,7 +29,7 @@ Clock = Literal["virtual", "wall"]
 BASIS = "replayed and modelled"
 
 _IDS_NAMED = 3
-_EDGE_KEYS = ("r1", "r2", "upper_tokens", "lower_tokens", "ahead", "batching", "window_tokens")
+_EDGE_KEYS = (*SETTINGS, "window_tokens")
 _ALIASES = {"n": "upper_tokens"}
 KEYS = (*_EDGE_KEYS, *_ALIASES, "verify")
 """What ``--set`` can change of a policy; ``n`` is a baseline's word for ``upper_tokens``."""
@@ -57,11 +57,7 @@ class Experiment:
         if unknown := [name for name in self.changed if name not in KEYS]:
             raise UsageError(f"{unknown[0]}: is no setting of a policy; the keys are {', '.join(KEYS)}")
         preset = policy_named(self.policy)
-        if self.changed and preset.writers != "both":
-            name = next(iter(self.changed))
-            raise UsageError(
-                f"{name}: changes nothing in {self.policy}, which asks about no drafts; leave it out"
-            )
+        check_effect(preset, self.changed)
         draft_bytes(self.wire, 0)  # raises for an unknown wire
         changed = {_ALIASES.get(name, name): value for name, value in self.changed.items()}
         verify = _verify(changed.pop("verify", preset.verify))

@@ -3,11 +3,11 @@
 The settings of the baselines are those of the PipeSD paper (arXiv 2605.13319) for code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from pipesd.errors import UsageError
+from pipesd.errors import ConfigError, UsageError
 from pipesd.planner.trigger import R1Rule, Thresholds
 from pipesd.values import Ahead, Batching, PolicyName, Verify
 
@@ -31,7 +31,10 @@ class Policy:
     batching: Batching = "planned"
     ahead: Ahead = "expected"
     upload_ahead: bool = True
-    """Whether drafts behind the last trigger are sent before their own; only on an idle link in any case."""
+    """Whether drafts may leave while a verdict is pending, if they will have left by the time it comes.
+
+    Otherwise, and without this, they stay until it is there; also those that the next ask is about.
+    """
 
     asks_max: int = ASKS_MAX
     """Most verdicts pending; a trigger that finds so many waits for the next of them."""
@@ -80,6 +83,8 @@ is EdgeLLM whose R1 only a fully accepted round moves."""
 assert set(POLICIES) == set(get_args(PolicyName)), "a policy that cannot be named, or a name without a policy"
 
 _THRESHOLDS = ("r1", "r2", "upper_tokens", "lower_tokens")
+SETTINGS = (*_THRESHOLDS, "ahead", "batching")
+"""What a user can change of a preset."""
 
 ABLATIONS = tuple(name for name in POLICIES if name.startswith("pipesd-"))
 
@@ -89,6 +94,15 @@ def policy_named(name: str) -> Policy:
     if name not in POLICIES:
         raise UsageError(f"policy: {name!r} is not known; choose one of {', '.join(POLICIES)}")
     return POLICIES[name]
+
+
+def check_effect(policy: Policy, given: Iterable[str]) -> None:
+    """Raise ``ConfigError`` if a setting is given to a policy under which it changes nothing."""
+    if policy.writers != "both":
+        for name in given:
+            raise ConfigError(
+                f"{name}: changes nothing in {policy.name}, which asks about no drafts; leave it out"
+            )
 
 
 def adapted(policy: Policy, **changes: object) -> Policy:

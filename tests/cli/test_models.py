@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipesd.cli import models as commands
-from pipesd.cli.models import pull_command, quantize_command
+from pipesd.cli.models import model_file, pull_command, quantize_command
 from pipesd.engines.choose import cores
 from pipesd.engines.manifest import Model, Role, default_model
 from pipesd.engines.sources import Report
@@ -247,6 +247,15 @@ def test_the_kind_of_weights_may_be_written_small(here: Path, quantizer: Quantiz
     assert (here / "small-q4_k_m.gguf").exists()
 
 
+def test_a_model_is_found_by_its_name_or_its_path(here: Path):
+    path = here / "small-file.gguf"
+    assert model_file("small") == model_file(str(path)) == path
+    (here / "broken.gguf").write_bytes(b"GIF89a")
+    for name, failure in (("large", EngineError), ("none.gguf", UsageError), ("broken", UsageError)):
+        with pytest.raises(failure):
+            model_file(name)
+
+
 def test_a_list_takes_no_names(here: Path):
     done = invoked(pull_command("draft"), "--list", "small")
     assert isinstance(done.exception, click.UsageError)
@@ -258,7 +267,7 @@ def test_a_list_takes_no_names(here: Path):
     [
         (("nobody",), UsageError),
         (("large",), EngineError),
-        (("nowhere.gguf",), EngineError),
+        (("nowhere.gguf",), UsageError),
         (("small", "--output", "mine.bin"), UsageError),
         (("small", "--threads", "-1"), click.BadParameter),
         (("small", "--threads", "many"), click.BadParameter),

@@ -48,11 +48,16 @@ def test_every_flag_is_taken():
 
 
 @pytest.mark.parametrize(
-    ("flags", "prompts"),
-    [(("--raw",), "raw"), (("--chat",), "chat"), (("--raw", "--chat"), "chat"), (("--chat", "--raw"), "raw")],
+    ("flags", "prompts"), [(("--raw",), "raw"), (("--chat",), "chat"), (("--raw", "--raw"), "raw")]
 )
-def test_the_last_of_chat_and_raw_counts(flags: tuple[str, ...], prompts: str):
+def test_one_of_chat_and_raw_counts(flags: tuple[str, ...], prompts: str):
     assert given("-p", "Hi", *flags)["prompts"] == prompts
+
+
+@pytest.mark.parametrize("flags", [("--raw", "--chat"), ("--chat", "--raw")])
+def test_both_are_a_contradiction(flags: tuple[str, ...]):
+    with pytest.raises(click.UsageError, match=r"^--chat and --raw exclude each other; give one of them\.$"):
+        given("-p", "Hi", *flags)
 
 
 @pytest.mark.parametrize(("flags", "prompts"), [((), "raw"), (("--chat",), "chat")])

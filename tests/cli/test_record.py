@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from pipesd.cli.record import record
 from pipesd.coupling import Logits
 from pipesd.engines.choose import cores
+from pipesd.engines.manifest import default_model
 from pipesd.engines.traces import read_trace
 from pipesd.errors import EngineError, TraceError, UsageError
 from pipesd.lab import record as lab
@@ -121,8 +122,9 @@ def test_the_modes_of_prompts_reach_the_recorder(rig: Rig):
         (("--prompts", "none"), UsageError, "the prompts none cannot be read"),
         (("--prompts", __file__), UsageError, "line 1: Expected `object`, got `str`"),
         (("--draft", "nobody"), UsageError, "nobody"),
-        (("--target", "none.gguf"), EngineError, "there is no file none.gguf"),
-        (("--target", __file__ + "/x.gguf"), EngineError, "cannot be read"),
+        (("--target", "none.gguf"), UsageError, "there is no file none.gguf"),
+        (("--target", __file__ + "/x.gguf"), UsageError, "cannot be read"),
+        (("--target", default_model("target").name), EngineError, "is not here; run pipesd-cloud pull"),
         (
             ("--output", "none/out.jsonl"),
             UsageError,
@@ -131,6 +133,7 @@ def test_the_modes_of_prompts_reach_the_recorder(rig: Rig):
         (("--output", __file__), UsageError, "is there already"),
         (("--output", ""), UsageError, "is there already"),
         (("--chat",), UsageError, "no chat template"),
+        (("--chat", "--raw"), click.UsageError, "--chat and --raw exclude each other"),
         (("--kind", "songs"), click.UsageError, "songs"),
         (("--tokens-max", "0"), click.UsageError, "0"),
         (("--numerics", "sloppy"), click.UsageError, "sloppy"),

@@ -78,8 +78,38 @@ def test_a_timeline_of_a_process_that_was_killed_is_used_as_far_as_it_goes(
     whole = cloud.read_bytes()
     cloud.write_bytes(whole[: len(whole) - 40])
     out = tmp_path / "both.json"
-    assert ask(edge, cloud, "-o", out).exception is None
+    done = ask(edge, cloud, "-o", out)
+    assert done.exception is None
     assert len(read(out)) == len(merge([read(edge), read(cloud)]))
+    warned, said = done.stderr.splitlines()
+    assert warned.startswith(f"{cloud} has no end, as if its writer was killed")
+    assert said.startswith(f"the timeline is {out}")
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [(["cloud"], "edge"), (["cloud", "another cloud"], "edge"), (["edge", "another edge"], "cloud")],
+)
+def test_a_side_that_is_missing_is_named(
+    edge: Path, cloud: Path, tmp_path: Path, names: list[str], missing: str
+):
+    for path in (edge, cloud):
+        path.rename(path.with_suffix(""))
+        (tmp_path / f"another {path.stem}").write_bytes(path.with_suffix("").read_bytes())
+    done = ask(*(tmp_path / name for name in names), "-o", tmp_path / "out.json")
+    assert type(done.exception) is TraceError
+    shown = " and ".join(str(tmp_path / name) for name in names)
+    assert str(done.exception) == (
+        f"the {missing}'s timeline is missing in {shown}; name what --trace-out wrote at the {missing}"
+    )
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_timelines_may_be_named_in_any_order_and_joined_ones_again(edge: Path, cloud: Path, tmp_path: Path):
+    both, again = tmp_path / "both.json", tmp_path / "again.json"
+    assert ask(cloud, edge, "-o", both).exception is None
+    assert ask(both, "-o", again).exception is None
+    assert again.read_bytes() == both.read_bytes()
 
 
 def test_timelines_of_different_runs_do_not_go_together(edge: Path, tmp_path: Path):

@@ -137,6 +137,24 @@ def test_a_recorded_pair_is_replayed():
         expect_failure(unknown, 2, "HumanEval/0")
         sampled = generate(address, "--engine", "replay", "-p", "chat/1", "--temperature", "1")
         expect_failure(sampled, 2, "temperature", "greedily")
+    for alone in (("cloud", "generate"), ("edge", "generate", "--policy", "edge-only")):
+        sampled = run(*alone, "--engine", "replay", "-p", "chat/1", "--temperature", "1")
+        expect_failure(sampled, 2, "temperature", "greedily")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("edge", "generate", "-p", "x", "--draft"),
+        ("edge", "generate", "-p", "x", "--policy", "edge-only", "--draft"),
+        ("cloud", "generate", "-p", "x", "--model"),
+        ("cloud", "serve", "--model"),
+    ],
+    ids=" ".join,
+)
+def test_a_model_file_that_is_not_there_is_bad_usage(command: tuple[str, ...]):
+    side, name, *more = command
+    expect_failure(run(side, name, "--engine", "llama", *more, "none.gguf"), 2, "there is no file none.gguf")
 
 
 def test_an_edge_killed_in_mid_answer_does_not_touch_another(alone):

@@ -116,6 +116,14 @@ def test_of_a_draft_alone_there_is_nothing_to_trace(name: str, tmp_path: Path) -
     assert not path.exists()
 
 
+@pytest.mark.parametrize("name", ["generate", "chat"])
+@pytest.mark.parametrize("policy", ["cloud-only", "edge-only"])
+def test_a_setting_that_would_change_nothing_is_refused(name: str, policy: str) -> None:
+    prompt = ("-p", "x") if name == "generate" else ()
+    done = run("edge", name, *prompt, "--policy", policy, "--r1", "0.5", "--cloud", "127.0.0.1:1")
+    expect_failure(done, 2, f"r1: changes nothing in {policy}", "leave it out")
+
+
 def test_a_draft_alone_can_be_interrupted() -> None:
     slow = ("-p", "Once upon a time", "--draft-ms", "50", "--tokens-max", "200")
     with start("edge", "generate", *ALONE, *slow) as edge:
@@ -182,6 +190,16 @@ def test_a_chat_can_be_traced_and_a_timeline_that_is_interrupted_is_complete(tmp
         assert finish(edge)[::2] == (130, "pipesd-edge: interrupted\n")
     assert isinstance(json.loads(path.read_bytes()), list)
     assert bars(path, "drafting", "guess") != []
+
+
+def test_a_timeline_is_kept_if_no_cloud_is_there(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text("what was there")
+    for path in (old, new):
+        done = run("edge", "generate", "-p", "x", "--cloud", "127.0.0.1:1", "--trace-out", str(path))
+        expect_failure(done, 1, "127.0.0.1:1")
+    assert old.read_text() == "what was there"
+    assert not new.exists()
 
 
 def test_a_timeline_that_cannot_be_written_is_said_first(tmp_path: Path) -> None:

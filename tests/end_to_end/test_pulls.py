@@ -113,14 +113,16 @@ def test_a_model_that_was_not_pulled_is_named_with_the_command_that_pulls_it(
     assert files_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("content", [b"plain text", b"GGUF", b"GGUF and what is no model", b""])
+@pytest.mark.parametrize(
+    ("content", "code"), [(b"plain text", 2), (b"GGUF", 1), (b"GGUF and what is no model", 1), (b"", 2)]
+)
 def test_what_is_no_model_file_is_not_quantized_and_leaves_nothing(
-    content: bytes, env: Callable[..., dict[str, str]], tmp_path: Path
+    content: bytes, code: int, env: Callable[..., dict[str, str]], tmp_path: Path
 ):
     source = tmp_path / "source.gguf"
     source.write_bytes(content)
     output = ("--output", str(tmp_path / "made" / "small.gguf"))
-    expect_failure(run("edge", "quantize", str(source), *output, env=env()), 1)
+    expect_failure(run("edge", "quantize", str(source), *output, env=env()), code)
     assert files_in(tmp_path) == ["source.gguf"]
 
 
@@ -129,7 +131,7 @@ def test_what_is_no_model_file_is_not_quantized_and_leaves_nothing(
     [
         (("quantize",), 1, ("is not here; run pipesd-edge pull",)),
         (("quantize", "nobody"), 2, ("'nobody'",)),
-        (("quantize", "nowhere.gguf"), 1, ("no file nowhere.gguf",)),
+        (("quantize", "nowhere.gguf"), 2, ("no file nowhere.gguf",)),
         (("quantize", "."), 2, ("'.'",)),
         (("quantize", "--threads", "-1"), 2, ("--threads",)),
         (("quantize", "a.gguf", "b.gguf"), 2, ("b.gguf",)),

@@ -334,12 +334,36 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
         assert "FILE, line 3: Input data was truncated" in complaint(written(tmp_path, whole[:size]))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("target", [10, 4]),
+        ("target", [9, 4]),
+        ("draft_top", [[[10, 0.9], *TOP[0][1:]], TOP[1]]),
+        ("draft_top", [[[9, 0.9], *TOP[0][1:]], TOP[1]]),
+    ],
+)
+def test_a_broken_token_is_named_rather_than_what_follows_from_it(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    said = complaint(written(tmp_path, HEADER, changed(PROMPT, key, value)))
+    assert said.startswith(f"FILE, line 2: {key}: ")
+    assert "rollouts" not in said
+
+
 def test_lines_that_are_missing_doubled_or_blank_are_refused(tmp_path: Path) -> None:
     assert "line 1: no prompt follows" in complaint(written(tmp_path, HEADER))
     assert "line 3: id: one was there before" in complaint(written(tmp_path, HEADER, PROMPT, PROMPT))
     same = changed(PROMPT, "id", "another")
     assert "line 3: prompt_tokens: another prompt has" in complaint(written(tmp_path, HEADER, PROMPT, same))
-    assert "line 3: " in complaint(written(tmp_path, HEADER, PROMPT, b"\n", OTHER))
+    for blank in (b"\n", b" \r\n"):
+        assert "FILE, line 3: the line is blank; " in complaint(
+            written(tmp_path, HEADER, PROMPT, blank, OTHER)
+        )
+        assert "FILE, line 1: the line is blank; " in complaint(written(tmp_path, blank, HEADER, PROMPT))
+        assert "FILE, line 3: the line is blank; " in complaint(
+            written(tmp_path, HEADER, PROMPT, blank, blank)
+        )
     assert "line 1: " in complaint(written(tmp_path, PROMPT, HEADER))
 
 

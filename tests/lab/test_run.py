@@ -344,7 +344,8 @@ def test_a_setting_that_would_change_nothing_is_refused(policy: str):
 
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_is_one_of_an_experiment(key: str):
-    value = {"ahead": "always", "batching": "immediate", "verify": "on_request"}.get(key, 1)
+    values = {"ahead": "always", "batching": "immediate", "verify": "on_request", "window_tokens": 8}
+    value = values.get(key, 1)
     assert run(experiment(SMALL, IDEAL, "pipesd", **{key: value})).tokens == 16
 
 

@@ -5,8 +5,18 @@ from typing import get_args
 
 import pytest
 
-from pipesd.errors import UsageError
-from pipesd.planner.policies import ABLATIONS, ASKS_MAX, NEVER, POLICIES, Policy, adapted, policy_named
+from pipesd.errors import ConfigError, UsageError
+from pipesd.planner.policies import (
+    ABLATIONS,
+    ASKS_MAX,
+    NEVER,
+    POLICIES,
+    SETTINGS,
+    Policy,
+    adapted,
+    check_effect,
+    policy_named,
+)
 from pipesd.planner.trigger import Thresholds, Trigger
 from pipesd.values import PolicyName
 
@@ -143,6 +153,23 @@ def test_an_unknown_policy_is_answered_with_those_there_are() -> None:
     with pytest.raises(UsageError, match=r"^policy: 'HSL' is not known") as caught:
         policy_named("HSL")
     assert all(name in str(caught.value) for name in POLICIES)
+
+
+# --- what changes nothing ---
+
+
+@pytest.mark.parametrize("setting", [*SETTINGS, "window_tokens", "verify"])
+def test_a_setting_of_drafts_is_refused_where_nobody_asks_about_drafts(setting: str) -> None:
+    for policy in POLICIES.values():
+        check_effect(policy, [])
+        if policy.writers == "both":
+            check_effect(policy, [setting])
+            continue
+        with pytest.raises(ConfigError) as caught:
+            check_effect(policy, [setting])
+        assert str(caught.value) == (
+            f"{setting}: changes nothing in {policy.name}, which asks about no drafts; leave it out"
+        )
 
 
 # --- adapted ---

@@ -1,0 +1,44 @@
+"""Options that several commands of the lab share."""
+
+import click
+
+from pipesd.cli.options import Command
+from pipesd.lab.scenarios import SCENARIOS
+from pipesd.lab.wires import WIRES
+
+SEED_MAX = 2**63 - 1
+
+
+def scenario_option(command: Command) -> Command:
+    """Decorate a command with ``--scenario``, for ``scenario_from``."""
+    click.option(
+        "--scenario",
+        default="s1",
+        show_default=True,
+        help=f"One of {', '.join(SCENARIOS)}, or the path of a .toml file.",
+    )(command)
+    return command
+
+
+def wire_option(command: Command) -> Command:
+    """Decorate a command with ``--wire``."""
+    click.option(
+        "--wire",
+        type=click.Choice(WIRES),
+        default="ids",
+        show_default=True,
+        help="What drafts are charged for: what they send, or the probabilities of the whole vocabulary.",
+    )(command)
+    return command
+
+
+def seed_option(command: Command) -> Command:
+    """Decorate a command with ``--seed``, of the link's luck."""
+    click.option(
+        "--seed",
+        type=click.IntRange(0, SEED_MAX),
+        default=0,
+        show_default=True,
+        help="Fixes jitter, losses and changes of rate.",
+    )(command)
+    return command

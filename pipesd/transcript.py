@@ -4,9 +4,12 @@ The law that keeps exact numerics: a prompt is evaluated in chunks counted from 
 knows the segments evaluates the same chunks. Taking text back inside a chunk makes that chunk a shorter one.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from operator import attrgetter
+
+import msgspec
 
 
 @dataclass(slots=True)
@@ -15,7 +18,10 @@ class _Segment:
     prompt: bool
 
 
-class Span(NamedTuple):
+_start_of = attrgetter("start")
+
+
+class Span(msgspec.Struct, frozen=True, gc=False):
     """Positions ``start`` … ``end`` - 1, which are evaluated in one go: a prompt chunk, or output."""
 
     start: int
@@ -52,12 +58,13 @@ class Transcript:
 
     def spans_from(self, position: int) -> Iterator[Span]:
         """What remains to be evaluated from ``position`` on, in order."""
-        for number, segment in enumerate(self._segments):
-            end = self._end(number)
+        first = max(0, bisect_right(self._segments, position, key=_start_of) - 1)
+        for number in range(first, len(self._segments)):
+            segment, end = self._segments[number], self._end(number)
             while position < end:
-                border = self._border(segment, position) if segment.prompt else end
-                yield Span(position, min(border, end), segment.prompt)
-                position = min(border, end)
+                until = min(self._border(segment, position), end) if segment.prompt else end
+                yield Span(position, until, segment.prompt)
+                position = until
 
     def _end(self, number: int) -> int:
         is_last = number + 1 == len(self._segments)

@@ -53,7 +53,7 @@ Finish = Literal["stop", "length", "context"]
 """Why a generation ended: an end id, ``tokens_max``, or a full context."""
 
 
-class Sampling(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Sampling(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """How the target picks a token. The filters apply in the order of the fields.
 
     The defaults are greedy decoding. Raises ``UsageError`` if a field is out of its range.
@@ -107,8 +107,7 @@ class Range:
         raise ConfigError(f"{name}: must be {lowest} and at most {self.high}, not {value}; {advice}")
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(msgspec.Struct, frozen=True, gc=False):
     """What the draft model would say next."""
 
     token: int
@@ -117,8 +116,7 @@ class Proposal:
     unfiltered distribution."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(msgspec.Struct, frozen=True, gc=False):
     """Tokens that an engine evaluates in one go."""
 
     tokens: tuple[int, ...]
@@ -126,8 +124,7 @@ class Stretch:
     """Whether this is a prompt chunk, not output tokens and drafts; exact engines keep the two apart."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(msgspec.Struct, frozen=True, gc=False):
     """One session's share of a pass of the target model.
 
     The engine cuts ``sequence`` back to ``base`` tokens, evaluates ``tokens`` behind them, and gives its own

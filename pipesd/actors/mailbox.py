@@ -36,6 +36,9 @@ class Mailbox(Generic[T]):
 
     async def report(self, item: T) -> None:
         """Put, waiting for room; those who wait are served in order, however fast one of them is."""
+        if not (self._turn.locked() or self._items.full()):
+            self._items.put_nowait(item)
+            return
         async with self._turn:
             await self._items.put(item)
 

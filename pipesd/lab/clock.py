@@ -24,11 +24,13 @@ class StuckError(RuntimeError):
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Polls real descriptors without waiting, and lets time pass instead."""
+    """Polls real descriptors without waiting, and only before it lets time pass."""
 
     now_ns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout == 0:
+            return []
         ready = super().select(0)
         if not ready and timeout is None:
             raise StuckError("all tasks are waiting and nothing is scheduled")
@@ -42,11 +44,12 @@ class _JumpingSelector(selectors.DefaultSelector):
 class _Timer(asyncio.TimerHandle):
     """Of two timers of one moment the one that was set first comes first; asyncio itself takes either."""
 
-    number = 0
+    order = 0.0, 0
+    """When, and as which of all timers it was set."""
 
     def __lt__(self, other: object) -> bool:
         assert isinstance(other, _Timer), "a timer that was not set by call_at"
-        return (self.when(), self.number) < (other.when(), other.number)
+        return self.order < other.order
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -66,9 +69,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Set a timer to the whole nanosecond."""
-        timer = _Timer(round(when * _NS_PER_S) / _NS_PER_S, callback, args, self, context)
+        when = round(when * _NS_PER_S) / _NS_PER_S
+        timer = _Timer(when, callback, args, self, context)
         self._timers += 1
-        timer.number = self._timers
+        timer.order = when, self._timers
         heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]
         timer._scheduled = True  # type: ignore[attr-defined]
         return timer

@@ -94,7 +94,8 @@ class LinkEmulator:
         """Take a message: when the link is free again, and when the message arrives."""
         course = self._course
         if course is None:
-            free_at = self.free_at = max(self.free_at, now) + self._occupancy_s(message_bytes)
+            begins_at = self.free_at if self.free_at > now else now
+            free_at = self.free_at = begins_at + self._occupancy_s(message_bytes)
             return free_at, free_at + self._delay_s
         free_at = self.free_at = course.leave(max(self.free_at, now), message_bytes)
         return free_at, course.arrive(free_at + course.travel_s())

@@ -5,6 +5,10 @@ in the same times, to the nanosecond; tasks, mailboxes and bytes are left out. W
 session is repeated here in few lines, and a test holds the two to the same events at the same instants.
 """
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import msgspec
 
 from pipesd.cloud import cloud_rules, welcome_of
@@ -16,7 +20,7 @@ from pipesd.lab.emulator import both_ways
 from pipesd.lab.stages import Play
 from pipesd.lab.turns import REPORTED, TOLD, WOKEN, Heap, Pipe
 from pipesd.lab.wires import draft_bytes, uplink_of
-from pipesd.planner.costs import Gap
+from pipesd.planner.occupancy import Gap
 from pipesd.session.cloud import CloudSession
 from pipesd.session.commands import EmitTokens, FinishGeneration, SendFrame
 from pipesd.session.edge import EdgeSession
@@ -59,6 +63,7 @@ class _Edge:
         session = self.session = EdgeSession(
             number, play.edge_rules, play.grant, play.grant.vocabulary_size, self._experience
         )
+        self._books = session.ledger
         wish = PromptGiven(number, 0, prompt.prompt_tokens, Sampling(), 0, len(prompt.target))
         said = [*session.open(), *session.prompt(wish)]
         for command in said:
@@ -68,21 +73,26 @@ class _Edge:
 
     def _keep_busy(self, now: float) -> None:
         session = self.session
-        if session is not None:
-            if not self._step:
-                if session.wants_draft:
-                    self._steps += 1
-                    self._step = self._steps
-                    session.start_step(now)
-                    self._step_ends = self._heap.after(self._play.draft_s, self._end_step, self._steps)
-            elif not self._told and session.step_is_useless:
+        if session is None:
+            return
+        if self._step:
+            if not self._told and session.step_is_useless:
                 self._told = True
                 if self._heap.can_stop(self._step_ends):
                     self._step = -1
                     self._heap.soon(REPORTED, self._abort_step)
+        elif session.wants_draft:
+            self._start_step(session, now)
+        else:
             session.ask_if_idle()
-            if self._link_idle:
-                self._send_drafts(session, now, "some")
+        if self._link_idle:
+            self._send_drafts(session, now, "some")
+
+    def _start_step(self, session: EdgeSession, now: float) -> None:
+        self._steps += 1
+        self._step = self._steps
+        session.start_step(now)
+        self._step_ends = self._heap.after(self._play.draft_s, self._end_step, self._step)
 
     def _send_drafts(self, session: EdgeSession, now: float, gap: Gap) -> None:
         frame = session.next_frame(now, gap if self._has_sent else "foreign")
@@ -102,25 +112,21 @@ class _Edge:
         if late:
             session.finish_step(0, 0.0, now)
         else:
-            token, confidence = self._guess(session)
+            token, confidence = self._guess()
             session.finish_step(token, confidence, now)
             if self._log is not None:
-                self._log.append(("draft", now, session.ledger.end, token))
+                self._log.append(("draft", now, self._books.end, token))
         self._keep_busy(now)
 
-    def _guess(self, session: EdgeSession) -> tuple[int, float]:
-        books, prompt = session.ledger, self._prompt
+    def _guess(self) -> tuple[int, float]:
+        books, prompt = self._books, self._prompt
         if books.epoch != self._epoch:
             self._epoch, self._wrong_at = books.epoch, None
         position = books.end - len(prompt.prompt_tokens)
-        guess = guess_of(self._play.trace.header, prompt, position, self._wrong_at)
-        if (
-            self._wrong_at is None
-            and position < len(prompt.target)
-            and guess.token != prompt.target[position]
-        ):
+        token, confidence = guess_of(self._play.trace.header, prompt, position, self._wrong_at)
+        if self._wrong_at is None and position < len(prompt.target) and token != prompt.target[position]:
             self._wrong_at = position
-        return guess
+        return token, confidence
 
     def _abort_step(self) -> None:
         now, session = self._heap.now, self.session
@@ -170,6 +176,7 @@ class _Cloud:
     def __init__(self, play: "HeapPlay") -> None:
         self._play = play
         self._heap = play.heap
+        self._is_eager = play.cloud_rules.verify == "eager"
         self._session: CloudSession | None = None
         self._passing = False
         self._pass_began_s = 0.0
@@ -178,44 +185,41 @@ class _Cloud:
 
     def hear(self, portion: list[frames.AnyFrame]) -> None:
         """Frames of the edge."""
+        now = UPTIME_S + self._heap.now
         for frame in portion:
-            now = UPTIME_S + self._heap.now
             session = self._session
-            if isinstance(frame, frames.Open):
-                self._session = CloudSession(frame.session, 0, self._play.grant)
-                self._play.down.tell(frames.Opened(frame.session))
-            elif session is not None:
-                self._take(session, frame, now)
-            self._start_pass(now)
+            if session is None:
+                self._open(frame)
+            elif isinstance(frame, frames.Draft):
+                for verdict in session.draft(frame, now):
+                    self._play.down.tell(verdict)
+            elif isinstance(frame, frames.Prompt):
+                session.prompt(frame, now)
+            else:
+                session.abandon()
+                self._session = None
+            if not self._passing:
+                self._start_pass(now)
 
-    def _take(self, session: CloudSession, frame: frames.AnyFrame, now: float) -> None:
-        if isinstance(frame, frames.Draft):
-            for verdict in session.draft(frame, now):
-                self._play.down.tell(verdict)
-        elif isinstance(frame, frames.Prompt):
-            session.prompt(frame, now)
-        else:
-            session.abandon()
-            self._session = None
+    def _open(self, frame: frames.AnyFrame) -> None:
+        assert isinstance(frame, frames.Open), "a frame behind the end of its session"
+        self._session = CloudSession(frame.session, 0, self._play.grant)
+        self._play.down.tell(frames.Opened(frame.session))
 
     def _start_pass(self, now: float) -> None:
         session, play = self._session, self._play
-        if self._passing or session is None:
-            return
-        if not (session.is_due or (play.cloud_rules.verify == "eager" and session.may_ride)):
+        if session is None or not (session.is_due or (self._is_eager and session.may_ride)):
             return
         slices = session.take_slices(play.cloud_rules.pass_tokens, chunk_allowed=True, now=now)
-        tokens = 0
+        last, tokens = slices[-1], 0
         for part in slices:
             tokens += len(part.tokens)
         self._passing = True
-        cost_s = play.pass_pace.cost_s(tokens)
+        self._pass_began_s = now
         play.record.passes += 1
         if play.log is not None:
-            play.log.append(("pass", self._heap.now, slices[-1].base, tokens))
-        last = slices[-1]
-        self._pass_began_s = now
-        self._heap.after(cost_s, self._end_pass, session, last.tokens, last.picks)
+            play.log.append(("pass", self._heap.now, last.base, tokens))
+        self._heap.after(play.pass_pace.cost_s(tokens), self._end_pass, session, last.tokens, last.picks)
 
     def _end_pass(self, session: CloudSession, tokens: tuple[int, ...], picks: int) -> None:
         self._passing = False
@@ -279,7 +283,8 @@ class HeapPlay:
         hello = frames.Hello(frames.PROTOCOL_VERSION, self.edge_rules.client, self.grant.vocabulary_size)
         ready_ns = self.down.greet(self.up.greet(0, hello), self.grant)
         self.heap.at(ready_ns, REPORTED + TOLD, self.begin_next)
-        self.heap.run()
+        with _not_collecting():
+            self.heap.run()
         record.sent_bytes, record.received_bytes = self.up.sent_bytes, self.down.sent_bytes
         return record
 
@@ -291,6 +296,18 @@ class HeapPlay:
             answers.append(answer)
             self._cloud.prompt = prompt
             self._edge.begin(number, prompt, answer)
+
+
+@contextmanager
+def _not_collecting() -> Iterator[None]:
+    """Keep the collector of cycles from looking for some in a play, which makes none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def play_on_heap(play: Play) -> Record:

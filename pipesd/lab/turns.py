@@ -48,8 +48,11 @@ class Heap:
         heappush(self._due, (self.now_ns, self._turn + turns, self._set, what, given))
 
     def follow(self, turns: int, what: Callable[..., object], *given: Any) -> None:  # noqa: ANN401
-        """The same; what comes of it stands where that stood which is done now."""
-        heappush(self._due, (self.now_ns, self._turn + turns, self._number, what, given))
+        """The same behind all else that is done now; what comes of it stands where that stood."""
+        if self._due and self._due[0][0] == self.now_ns:
+            heappush(self._due, (self.now_ns, self._turn + turns, self._number, what, given))
+        else:  # nothing comes in between
+            what(*given)
 
     def after(self, cost_s: float, what: Callable[..., object], *given: Any) -> tuple[int, int]:  # noqa: ANN401
         """Have ``what`` done when work is reported that an actor is told to do now; gives that moment."""
@@ -117,7 +120,8 @@ class Pipe:
             size += self._charged(frame)
         self.sent_bytes += size
         self._sent_frames += len(portion)
-        free_ns, arrival_ns = (round(moment * _NS) for moment in self._emulator.send(heap.now, size))
+        free_s, arrival_s = self._emulator.send(heap.now, size)
+        free_ns, arrival_ns = round(free_s * _NS), round(arrival_s * _NS)
         self._travelling.append((arrival_ns, portion))
         heap.at(arrival_ns, REPORTED, self._arrive)
         if free_ns > heap.now_ns:

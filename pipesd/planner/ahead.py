@@ -1,10 +1,9 @@
 """Ahead or wait: whether drafting on while a verdict is pending is worth it, by expected value."""
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(msgspec.Struct, frozen=True, gc=False):
     """What is expected when a verdict has been asked for."""
 
     answer_s: float

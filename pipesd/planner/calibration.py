@@ -27,17 +27,17 @@ class Calibration:
 
     def learn(self, confidence: float, *, accepted: bool) -> None:
         """Note what became of a draft."""
-        number = _class_of(confidence)
-        if self._judged[number] >= _MEMORY_DRAFTS:
-            self._judged[number] /= 2
-            self._accepted[number] /= 2
+        number, judged, right = _class_of(confidence), self._judged, self._accepted
+        if judged[number] >= _MEMORY_DRAFTS:
+            judged[number] /= 2
+            right[number] /= 2
         if self._all_judged >= _MEMORY_DRAFTS:
             self._all_judged /= 2
             self._all_accepted /= 2
-        self._judged[number] += 1
+        judged[number] += 1
         self._all_judged += 1
         if accepted:
-            self._accepted[number] += 1
+            right[number] += 1
             self._all_accepted += 1
 
     def survival(self, confidence: float) -> float:

@@ -2,7 +2,7 @@
 
 from pipesd.errors import PeerError, UsageError
 from pipesd.session.events import PromptGiven
-from pipesd.session.ledger import Ledger
+from pipesd.session.ledger import Ledger, first_of
 from pipesd.wire.frames import PROMPT_TOKENS_MAX, Verdict, Welcome
 
 
@@ -36,7 +36,9 @@ def check_prompt(wish: PromptGiven, confirmed: int, grant: Welcome) -> None:
         raise UsageError("temperature: this cloud's model decodes greedily only; leave it at 0")
 
 
-def check_verdict(frame: Verdict, books: Ledger, limit: int, grant: Welcome) -> None:
+def check_verdict(
+    frame: Verdict, books: Ledger, limit: int, vocabulary_size: int, end_ids: frozenset[int]
+) -> None:
     """Raise ``PeerError`` if a verdict contradicts what was sent; ``limit`` is where the answer must end.
 
     Why it ends earlier is the cloud's to say.
@@ -50,9 +52,8 @@ def check_verdict(frame: Verdict, books: Ledger, limit: int, grant: Welcome) -> 
     room = limit - frame.base - frame.accepted - len(frame.tokens)
     if room < 0 or (room == 0 and frame.finish is None):
         raise PeerError("protocol", f"a verdict beyond the limit of {limit} tokens")
-    if frame.tokens and max(frame.tokens) >= grant.vocabulary_size:
+    if frame.tokens and max(frame.tokens) >= vocabulary_size:
         raise PeerError("protocol", f"a verdict with the unknown token {max(frame.tokens)}")
     news = (*books.suffix[: frame.accepted], *frame.tokens)
-    end = next((at for at, token in enumerate(news) if token in grant.end_ids), len(news))
-    if end < len(news) - (frame.finish is not None):
+    if first_of(end_ids, news) < len(news) - (frame.finish is not None):
         raise PeerError("protocol", "a verdict with text behind an end id, or with one but no finish")

@@ -6,8 +6,10 @@ Pure. ``CloudSide`` feeds it, puts its slices into passes, and hands it the pick
 from collections import deque
 from dataclasses import dataclass
 
+import msgspec
+
 from pipesd.errors import PeerError
-from pipesd.session.ledger import common_prefix
+from pipesd.session.ledger import common_prefix, first_of
 from pipesd.session.phases import TextPhase
 from pipesd.session.rules import ASKS_MAX
 from pipesd.transcript import Span, Transcript
@@ -24,8 +26,7 @@ class _Generation:
     seed: int
 
 
-@dataclass(slots=True)
-class _Flight:
+class _Flight(msgspec.Struct, gc=False):
     """The session's share of the pass that is running."""
 
     end: int
@@ -137,7 +138,7 @@ class CloudSession:
         again = self._begin_epoch(frame) if frame.epoch > self._epoch else ()
         if not self._dead:
             self._take_drafts(frame, now)
-        if not self._dead and frame.ask > self.length:
+        if not self._dead and frame.ask > len(self._tokens):
             self._owe(frame.ask, now)
         return again
 
@@ -167,23 +168,24 @@ class CloudSession:
         return ()
 
     def _take_drafts(self, frame: Draft, now: float) -> None:
+        base, tokens, window = frame.base, frame.tokens, self._grant.window_tokens
         length, received = len(self._tokens), len(self._drafts)
-        if not self._sent_end <= frame.base <= length + received:
+        if not self._sent_end <= base <= length + received:
             expected = f"from {self._sent_end} to {length + received}"
-            raise PeerError("protocol", f"drafts that start at {frame.base}, not {expected}")
-        fresh = frame.tokens
-        if frame.base < length:
-            known = self._tokens[frame.base :]
-            if common_prefix(known, frame.tokens) < min(len(known), len(frame.tokens)):
+            raise PeerError("protocol", f"drafts that start at {base}, not {expected}")
+        fresh = tokens
+        if base < length:
+            known = self._tokens[base:]
+            if common_prefix(known, tokens) < min(len(known), len(tokens)):
                 self._die()
                 return
-            fresh = frame.tokens[len(known) :]
-        if received + len(fresh) > self._grant.window_tokens:
-            raise PeerError("window", f"more than {self._grant.window_tokens} unverified drafts")
+            fresh = tokens[len(known) :]
+        if received + len(fresh) > window:
+            raise PeerError("window", f"more than {window} unverified drafts")
         self._drafts += fresh
-        self._sent_end = frame.base + len(frame.tokens)
-        if frame.tokens and len(self._arrivals) < self._grant.window_tokens:
-            self._arrivals.append((len(frame.tokens), round(now * 1e6)))
+        self._sent_end = base + len(tokens)
+        if tokens and len(self._arrivals) < window:
+            self._arrivals.append((len(tokens), round(now * 1e6)))
 
     def _require_newer(self, epoch: int) -> None:
         if epoch <= self._epoch:
@@ -304,7 +306,7 @@ class CloudSession:
     def _cut(self, news: list[int], generation: _Generation) -> tuple[list[int], Finish | None]:
         """Cut at the first end id and at the limits; and why the generation ends, if it does."""
         room = min(generation.limit, self._grant.context_tokens) - len(self._tokens)
-        ends = next((at for at, token in enumerate(news) if token in self._end_ids), len(news))
+        ends = first_of(self._end_ids, news)
         if ends < min(len(news), room):
             return news[: ends + 1], "stop"
         if len(news) < room:
@@ -313,11 +315,11 @@ class CloudSession:
 
     def _after_verdict(self, news: list[int], finish: Finish | None) -> None:
         self._arrivals.clear()
-        agreed = common_prefix(self._drafts, news)
+        judged = self._drafts[: len(news)]
         if finish is not None:
             self._generation, self._finish = None, finish
             self._die()
-        elif agreed < min(len(self._drafts), len(news)):
+        elif judged != news[: len(judged)]:
             self._die()
         else:
             del self._drafts[: len(news)]

@@ -7,9 +7,11 @@ Pure. ``EdgeSide`` feeds it and decides when it may use the draft engine and the
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from pipesd.errors import PeerError, UsageError
 from pipesd.planner.ahead import gain_s
-from pipesd.planner.costs import Gap
+from pipesd.planner.occupancy import Gap
 from pipesd.session.checks import check_prompt, check_verdict
 from pipesd.session.commands import (
     DraftNext,
@@ -23,7 +25,7 @@ from pipesd.session.commands import (
 )
 from pipesd.session.events import PromptGiven
 from pipesd.session.experience import Experience, SessionExperience
-from pipesd.session.ledger import Ledger, common_prefix
+from pipesd.session.ledger import Ledger
 from pipesd.session.outbox import Outbox
 from pipesd.session.phases import TextPhase
 from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, EdgeRules
@@ -49,8 +51,7 @@ class _Generation:
         return GenerationStats(self.tokens, self.drafted, self.accepted, self.corrections, self.verdicts)
 
 
-@dataclass(slots=True)
-class _Step:
+class _Step(msgspec.Struct, frozen=True, gc=False):
     """The draft step in flight: what it guesses, and what of the cache it leaves alone."""
 
     epoch: int
@@ -83,6 +84,9 @@ class EdgeSession:
         self._calibrated = rules.policy.r1_rule == "closed_form"
         self._outbox = Outbox(rules.policy)
         self._experience = SessionExperience(experience)
+        self.link_idle = self._experience.link_idle
+        """To be called when what ``next_frame`` gave last has left."""
+
         self._goes_ahead = True
         self._generation: _Generation | None = None
         self._step: _Step | None = None
@@ -115,23 +119,22 @@ class EdgeSession:
     @property
     def wants_draft(self) -> bool:
         """Whether a draft step would be of use now."""
-        return self._generation is not None and self._step is None and self._may_draft(self._generation)
-
-    @property
-    def step_is_useless(self) -> bool:
-        """Whether the step in flight guesses a token that is known already or will never come."""
-        return self._step is not None and not self._step_is_live(self._step)
-
-    def _may_draft(self, generation: _Generation) -> bool:
-        books = self._ledger
+        generation, books = self._generation, self._ledger
+        if generation is None or self._step is not None or self._paused or self._blocked:
+            return False
         suffix, end, asks = books.suffix, books.end, len(books.asks) + len(self._outbox.marks)
         return (
             end < generation.limit
             and end < self._draft_context_tokens
             and (asks == 0 or (self._goes_ahead and asks < ASKS_MAX))
             and len(suffix) < self._window
-            and not (self._paused or self._blocked or (suffix and suffix[-1] in self._end_ids))
+            and not (suffix and suffix[-1] in self._end_ids)
         )
+
+    @property
+    def step_is_useless(self) -> bool:
+        """Whether the step in flight guesses a token that is known already or will never come."""
+        return self._step is not None and not self._step_is_live(self._step)
 
     @property
     def _cannot_draft(self) -> bool:
@@ -274,9 +277,7 @@ class EdgeSession:
     def ask_if_idle(self) -> None:
         """Keep the text moving when the drafter has nothing to do for it."""
         generation, books = self._generation, self._ledger
-        if generation is None or self._step is not None or self._asks >= ASKS_MAX:
-            return
-        if self._may_draft(generation):
+        if generation is None or self._step is not None or self._asks >= ASKS_MAX or self.wants_draft:
             return
         if self._outbox.ask_if_idle(books.end, len(books.asks)):
             self._goes_ahead = self._is_ahead_worth_it()
@@ -291,10 +292,6 @@ class EdgeSession:
         if furthest < min(confirmed + ALONE_TOKENS // 2, generation.limit):
             self._outbox.ask_ahead(min(confirmed + ALONE_TOKENS, generation.limit))
 
-    def link_idle(self, now: float) -> None:
-        """What ``next_frame`` gave last has left."""
-        self._experience.link_idle(now)
-
     def _stays_behind(self, unsent: int, now: float) -> bool:
         """Whether drafts ahead of a pending verdict are better kept until it comes."""
         return not (self._policy.upload_ahead and self._experience.may_upload_ahead(unsent, now))
@@ -303,10 +300,15 @@ class EdgeSession:
         """What is to be sent over the link, which is idle since ``gap`` ago."""
         books = self._ledger
         marks, unsent = self._outbox.marks, len(books.suffix) - books.sent_tokens
-        if not (unsent or marks):
+        if marks:
+            count = min(marks[0], books.end) - books.sent_end
+        elif unsent:
+            count = self._outbox.ready(unsent)
+            if not count:
+                return None
+        else:
             return None
-        count = min(marks[0], books.end) - books.sent_end if marks else self._outbox.ready(unsent)
-        if not (count or marks) or (count and books.asks and self._stays_behind(count, now)):
+        if count and books.asks and self._stays_behind(count, now):
             return None
         base, tokens = books.send(count)
         ask = self._outbox.flush() if marks else 0
@@ -326,10 +328,16 @@ class EdgeSession:
             return
         if generation is None or frame.epoch > books.epoch:
             raise PeerError("protocol", f"a verdict of epoch {frame.epoch}, which has not begun")
-        check_verdict(frame, books, generation.limit, self._grant)
+        check_verdict(frame, books, generation.limit, self._grant.vocabulary_size, self._end_ids)
         news = (*books.suffix[: frame.accepted], *frame.tokens)
-        self._learn(frame, generation, news, now)
+        base, held = books.confirmed, len(books.suffix)
         first_wrong = books.settle(frame.accepted, frame.tokens)
+        agreed = min(held, len(news)) if first_wrong is None else first_wrong - base
+        generation.tokens += len(news)
+        generation.accepted += agreed
+        generation.corrections += first_wrong is not None
+        generation.verdicts += 1
+        self._experience.judged(frame, agreed, first_wrong is not None, now)
         if first_wrong is None:
             self._outbox.confirmed(books.confirmed, len(books.suffix))
         else:
@@ -338,25 +346,18 @@ class EdgeSession:
             self._experience.discarded()
         self._use_what_was_learned()
         self._ask_if_due()
-        self._blocked = self._blocked or any(token >= self._draft_vocabulary_size for token in frame.tokens)
+        if frame.tokens and max(frame.tokens) >= self._draft_vocabulary_size:
+            self._blocked = True
         if news:
             yield EmitTokens(self._number, news)
         if frame.finish is not None:
             yield self._finish(generation, frame.finish)
 
-    def _learn(self, frame: Verdict, generation: _Generation, news: tuple[int, ...], now: float) -> None:
-        held = self._ledger.suffix[: len(news)]
-        agreed = common_prefix(held, news)
-        generation.tokens += len(news)
-        generation.accepted += agreed
-        generation.corrections += agreed < len(held)
-        generation.verdicts += 1
-        self._experience.judged(frame, agreed, agreed < len(held), now)
-
     def _use_what_was_learned(self) -> None:
         self._outbox.learn(self._experience.link_costs())
-        if self._calibrated:
-            self._outbox.trigger.r1 = self._experience.r1() or self._outbox.trigger.r1
+        r1 = self._experience.r1() if self._calibrated else None
+        if r1 is not None:
+            self._outbox.trigger.r1 = r1
 
     def _finish(self, generation: _Generation, finish: Finish) -> FinishGeneration:
         self._end_generation()

@@ -27,7 +27,7 @@ from pipesd.vocabulary import Vocabulary, hashes_bytes
 from pipesd.wire import frames
 
 if TYPE_CHECKING:
-    from pipesd.planner.costs import Gap
+    from pipesd.planner.occupancy import Gap
 
 _CLOUD = 0
 """The only peer the edge watches."""

@@ -8,7 +8,8 @@ from collections import deque
 from pipesd.planner.ahead import Outlook
 from pipesd.planner.batches import LinkCosts
 from pipesd.planner.calibration import Calibration
-from pipesd.planner.costs import CostMeter, Gap
+from pipesd.planner.costs import CostMeter
+from pipesd.planner.occupancy import Gap
 from pipesd.wire.frames import Verdict
 
 _FED_TOKENS_MAX = 2

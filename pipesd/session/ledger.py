@@ -93,16 +93,16 @@ class Ledger:
         """
         assert accepted <= self.sent_tokens, "more accepted than sent"
         news = [*self.suffix[:accepted], *tokens]
-        agreed = common_prefix(self.suffix, news)
-        first_wrong = self.confirmed + agreed if agreed < min(len(self.suffix), len(news)) else None
+        count, base = len(news), self.confirmed
+        judged = self.suffix[:count]
         self._text.append(news, prompt=False)
-        self.confirmed = len(self.text)
-        self.end = max(self.end, self.confirmed)
-        if first_wrong is not None:
+        self.confirmed = base + count
+        if judged != news[: len(judged)]:
             self._discard()
-            return first_wrong
-        del self.suffix[: len(news)]
-        self.sent_tokens = max(0, self.sent_tokens - len(news))
+            return base + common_prefix(judged, news)
+        self.end = max(self.end, self.confirmed)
+        del self.suffix[:count]
+        self.sent_tokens = max(0, self.sent_tokens - count)
         while self.asks and self.asks[0] <= self.confirmed:
             self.asks.popleft()
         return None
@@ -125,7 +125,16 @@ class Ledger:
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     """How many tokens two sequences share from their start."""
-    for at, (ours, theirs) in enumerate(zip(left, right, strict=False)):
+    shared = 0
+    for ours, theirs in zip(left, right, strict=False):
         if ours != theirs:
-            return at
-    return min(len(left), len(right))
+            break
+        shared += 1
+    return shared
+
+
+def first_of(ids: frozenset[int], tokens: Sequence[int]) -> int:
+    """Where the first of ``ids`` is among ``tokens``; how many tokens there are if none is."""
+    if ids.isdisjoint(tokens):
+        return len(tokens)
+    return next(at for at, token in enumerate(tokens) if token in ids)

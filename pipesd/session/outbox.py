@@ -7,7 +7,7 @@ is handed to the link before it is idle, so what has not left is still here.
 
 from collections import deque
 
-from pipesd.planner.batches import LinkCosts, Schedule
+from pipesd.planner.batches import Schedule
 from pipesd.planner.policies import Policy
 from pipesd.planner.trigger import Trigger
 
@@ -19,6 +19,15 @@ class Outbox:
         self.trigger = Trigger(policy.thresholds, policy.r1_rule)
         self._asks_max = policy.asks_max
         self._schedule = Schedule(policy.batching)
+        self.ready = self._schedule.ready
+        """How many of the unsent drafts are to leave without an ask, by the plan."""
+
+        self.sent = self._schedule.sent
+        """So many left without an ask."""
+
+        self.learn = self._schedule.update
+        """New estimates for the plan."""
+
         self.marks: deque[int] = deque()
         """To be read only: positions up to which a verdict will be asked for as soon as the link is idle."""
 
@@ -48,14 +57,6 @@ class Outbox:
         """The oldest ask that waits; it leaves now, with the drafts up to it."""
         return self.marks.popleft()
 
-    def ready(self, unsent_tokens: int) -> int:
-        """How many of the unsent drafts are to leave without an ask, by the plan."""
-        return self._schedule.ready(unsent_tokens)
-
-    def sent(self, tokens: int) -> None:
-        """So many left without an ask."""
-        self._schedule.sent(tokens)
-
     def confirmed(self, position: int, unverified_tokens: int) -> None:
         """Everything up to ``position`` is confirmed, and what is left of the suffix still stands."""
         while self.marks and self.marks[0] <= position:
@@ -78,7 +79,3 @@ class Outbox:
     def _discard(self, drafted: int) -> None:
         self.marks.clear()
         self._schedule.interrupt(drafted)
-
-    def learn(self, costs: LinkCosts | None) -> None:
-        """New estimates for the plan."""
-        self._schedule.update(costs)

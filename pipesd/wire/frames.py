@@ -37,7 +37,7 @@ def as_line(text: str) -> str:
     return sayable if len(sayable) <= _LINE_CHARACTERS_MAX else sayable[: _LINE_CHARACTERS_MAX - 1] + "…"
 
 
-class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """Base of all frames."""
 
 

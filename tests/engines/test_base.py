@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from pipesd.engines.scripted import ScriptedDraft, ScriptedTarget
 from pipesd.errors import EngineError, InterruptedStepError
@@ -62,13 +63,13 @@ class HearsTheFirstTokenOnly(ScriptedDraft):
 
 class IsTooSure(ScriptedDraft):
     def propose(self, sequence: int, sampling: Sampling, seed: int) -> Proposal:
-        return replace(super().propose(sequence, sampling, seed), confidence=1.01)
+        return structs.replace(super().propose(sequence, sampling, seed), confidence=1.01)
 
 
 class LeavesTheVocabulary(ScriptedDraft):
     def propose(self, sequence: int, sampling: Sampling, seed: int) -> Proposal:
         guess = super().propose(sequence, sampling, seed)
-        return replace(guess, token=guess.token + 100)
+        return structs.replace(guess, token=guess.token + 100)
 
 
 class IsMoody(ScriptedDraft):
@@ -118,22 +119,22 @@ class ChangedSlices(ScriptedTarget):
 
 class ForgetsOneMore(ChangedSlices):
     def change(self, part: Slice) -> Slice:
-        return part if part.base < 20 else replace(part, base=part.base - 1)
+        return part if part.base < 20 else structs.replace(part, base=part.base - 1)
 
 
 class IgnoresTheSequence(ChangedSlices):
     def change(self, part: Slice) -> Slice:
-        return replace(part, sequence=0, base=min(part.base, self._contexts.length(0)))
+        return structs.replace(part, sequence=0, base=min(part.base, self._contexts.length(0)))
 
 
 class SeedsByLength(ChangedSlices):
     def change(self, part: Slice) -> Slice:
-        return replace(part, seed=part.seed + len(part.tokens))
+        return structs.replace(part, seed=part.seed + len(part.tokens))
 
 
 class KeepsWrongDrafts(ChangedSlices):
     def change(self, part: Slice) -> Slice:
-        return part if part.base == 0 else replace(part, base=self._contexts.length(part.sequence))
+        return part if part.base == 0 else structs.replace(part, base=self._contexts.length(part.sequence))
 
 
 class ReversesPicks(ScriptedTarget):
@@ -143,12 +144,12 @@ class ReversesPicks(ScriptedTarget):
 
 class GivesAllPicks(ScriptedTarget):
     def forward(self, slices: Sequence[Slice]) -> list[tuple[int, ...]]:
-        return super().forward([replace(part, picks=len(part.tokens)) for part in slices])
+        return super().forward([structs.replace(part, picks=len(part.tokens)) for part in slices])
 
 
 class GivesFirstPicks(ScriptedTarget):
     def forward(self, slices: Sequence[Slice]) -> list[tuple[int, ...]]:
-        every = super().forward([replace(part, picks=len(part.tokens)) for part in slices])
+        every = super().forward([structs.replace(part, picks=len(part.tokens)) for part in slices])
         return [picks[: part.picks] for picks, part in zip(every, slices, strict=True)]
 
 
@@ -178,7 +179,7 @@ class TakesTheNextPassForInterrupted(ChangedSlices):
         self.interrupted = True
 
     def change(self, part: Slice) -> Slice:
-        return replace(part, tokens=part.tokens[:1] * len(part.tokens)) if self.interrupted else part
+        return structs.replace(part, tokens=part.tokens[:1] * len(part.tokens)) if self.interrupted else part
 
 
 class SteersWithUnknownTokens(ScriptedTarget):
@@ -189,7 +190,7 @@ class SteersWithUnknownTokens(ScriptedTarget):
 
 class ForgetsChunks(ChangedSlices):
     def change(self, part: Slice) -> Slice:
-        return replace(part, tokens=part.tokens[-1:]) if part.prompt else part
+        return structs.replace(part, tokens=part.tokens[-1:]) if part.prompt else part
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """What toy engines remember."""
 
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pipesd.engines.base import TargetIdentity
 from pipesd.engines.contexts import ContextDraft, Contexts, ContextTarget, rolled

@@ -1,12 +1,12 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import reduce
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -332,7 +332,7 @@ def said_over_seeds(sampling: Sampling) -> float:
     contexts = {token: rolled(target._script.empty, token) for token in range(256)}
     prompt = next(token for token, text in contexts.items() if target._script.opinion(text).sureness == 0)
     part = Slice(0, 0, (prompt,), 1, prompt=True, sampling=sampling, seed=0)
-    said = [target.forward([replace(part, seed=seed)])[0][0] for seed in range(DRAWS)]
+    said = [target.forward([structs.replace(part, seed=seed)])[0][0] for seed in range(DRAWS)]
     logits = target._script.opinion(contexts[prompt]).logits()
     return chance(said, DRAWS * coupling.distribution(logits, sampling))
 

@@ -1,10 +1,9 @@
 """Ahead or wait."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pipesd.planner.ahead import Outlook, gain_s
 

@@ -58,6 +58,10 @@ def verdict(accepted: int, *tokens: int, finish: Finish | None = None, base: int
     return Verdict(0, 1, base, accepted, tokens, finish)
 
 
+def check(said: Verdict, ledger: Ledger) -> None:
+    check_verdict(said, ledger, LIMIT, GRANT.vocabulary_size, frozenset(GRANT.end_ids))
+
+
 def has_all(*words: str) -> str:
     return "^" + "".join(rf"(?=.*(?<!\w){re.escape(word)}(?!\w))" for word in words)
 
@@ -153,7 +157,7 @@ def test_a_text_that_leaves_room_for_one_token_takes_a_prompt_of_one() -> None:
     ],
 )
 def test_a_verdict_that_fits_passes(said: Verdict) -> None:
-    check_verdict(said, books(5, 6, 7, 8, sent=3), LIMIT, GRANT)
+    check(said, books(5, 6, 7, 8, sent=3))
 
 
 @pytest.mark.parametrize(
@@ -177,18 +181,18 @@ def test_a_verdict_that_contradicts_what_was_sent_is_the_clouds_fault(
     said: Verdict, words: tuple[str, ...]
 ) -> None:
     with pytest.raises(PeerError, match=has_all(*words)) as caught:
-        check_verdict(said, books(5, 6, 7, 8, sent=3), LIMIT, GRANT)
+        check(said, books(5, 6, 7, 8, sent=3))
     assert caught.value.code == "protocol"
 
 
 def test_an_accepted_end_id_ends_the_text_too() -> None:
     ended = books(5, END, sent=2)
-    check_verdict(verdict(2, finish="stop"), ended, LIMIT, GRANT)
+    check(verdict(2, finish="stop"), ended)
     for wrong in (verdict(2, 4), verdict(2, 4, finish="stop")):
         with pytest.raises(PeerError, match="end id"):
-            check_verdict(wrong, ended, LIMIT, GRANT)
+            check(wrong, ended)
 
 
 def test_drafts_that_were_not_sent_cannot_be_accepted() -> None:
     with pytest.raises(PeerError, match="1 drafts accepted of 0 sent"):
-        check_verdict(verdict(1, 7), books(5, 6), LIMIT, GRANT)
+        check(verdict(1, 7), books(5, 6))

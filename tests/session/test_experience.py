@@ -4,7 +4,7 @@ import pytest
 
 from pipesd.planner.ahead import Outlook
 from pipesd.planner.calibration import Calibration
-from pipesd.planner.costs import Gap
+from pipesd.planner.occupancy import Gap
 from pipesd.session.experience import Experience, SessionExperience
 from pipesd.wire.frames import Verdict
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipesd.session.ledger import Ledger, common_prefix
+from pipesd.session.ledger import Ledger, common_prefix, first_of
 from pipesd.values import Stretch
 
 CHUNK = 2
@@ -167,6 +167,13 @@ def test_common_prefix_is_shared_and_longest(left: list[int], right: list[int]) 
     shared = common_prefix(left, right)
     assert left[:shared] == right[:shared]
     assert shared in (len(left), len(right)) or left[shared] != right[shared]
+
+
+@given(st.frozensets(st.integers(0, 3)), st.lists(st.integers(0, 3)).map(tuple))
+def test_first_of_is_one_of_them_and_none_comes_before(ids: frozenset[int], tokens: tuple[int, ...]) -> None:
+    at = first_of(ids, tokens)
+    assert ids.isdisjoint(tokens[:at])
+    assert at == len(tokens) or tokens[at] in ids
 
 
 @given(

@@ -1,0 +1,171 @@
+"""Robust estimates over a sliding window, and how uncertain they are: medians, and Theil-Sen lines.
+
+A few odd measurements move nothing. All times are in seconds.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipesd.errors import UsageError
+
+WINDOW = 64
+"""Samples that an estimate rests on."""
+
+_REFIT = 16
+"""A fit is renewed after so many new samples."""
+
+_ONE_ERROR = 0.68
+"""How often the truth lies within one standard error."""
+
+_ERROR_MIN = 3
+"""A line through two points fits them however wrong it is."""
+
+_ALIKE_MIN = 3
+"""So many samples of one size, and no other, are taken to say that the size does not count."""
+
+_INFINITE = math.inf
+
+_NORMAL = 1.4826
+"""Standard deviations per median absolute deviation, for normal errors."""
+
+_MEDIAN_EFFICIENCY = 1.2533
+"""Standard error of a median, in standard errors of a mean, for normal errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number, its standard error, and how many samples it rests on."""
+
+    value: float
+    error: float
+    samples: int
+
+
+class Median:
+    """The median of the last ``WINDOW`` samples."""
+
+    def __init__(self) -> None:
+        self._samples: deque[float] = deque(maxlen=WINDOW)
+        self._new = 0
+        self._value: float | None = None
+
+    def add(self, sample: float) -> None:
+        """Note a sample. Raises ``UsageError`` if it is no duration."""
+        if not 0.0 <= sample < _INFINITE:
+            raise no_time(sample)
+        self._samples.append(sample)
+        self._new += 1
+
+    @property
+    def value(self) -> float | None:
+        """None before the first sample; renewed with every sample at first, later with every sixteenth."""
+        if self._new and (self._new >= _REFIT or len(self._samples) < _REFIT):
+            self._value = _middle(self._samples)
+            self._new = 0
+        return self._value
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The same with its error."""
+        value = self.value
+        return None if value is None else _with_error(value, self._samples)
+
+
+def no_time(seconds: float) -> UsageError:
+    """The error that says why this is no duration."""
+    return UsageError(f"a measured time must be finite and not negative, not {seconds}")
+
+
+def _with_error(middle: float, samples: Sequence[float]) -> Estimate:
+    if len(samples) < 2:
+        return Estimate(middle, _INFINITE, len(samples))
+    deviation = _NORMAL * _middle([abs(sample - middle) for sample in samples])
+    return Estimate(middle, _MEDIAN_EFFICIENCY * deviation / math.sqrt(len(samples)), len(samples))
+
+
+def _middle(samples: Sequence[float]) -> float:
+    ordered, half = sorted(samples), len(samples) // 2
+    return ordered[half] if len(samples) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Time as fixed + slope · tokens."""
+
+    fixed: Estimate
+    slope: Estimate
+
+    def at(self, tokens: float) -> float:
+        """Seconds for ``tokens`` tokens."""
+        return self.fixed.value + self.slope.value * tokens
+
+
+class LineFit:
+    """A Theil-Sen line through the last ``WINDOW`` points, with neither part below zero."""
+
+    def __init__(self) -> None:
+        # Imported here, before anything is timed: it takes most of a second.
+        from scipy.stats import theilslopes  # noqa: PLC0415
+
+        self._theilslopes = theilslopes
+        self._points: deque[tuple[int, float]] = deque(maxlen=WINDOW)
+        self._new = 0
+        self._latest: Line | None = None
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """Note a point. Raises ``UsageError`` if it is no duration."""
+        if not 0.0 <= seconds < _INFINITE:
+            raise no_time(seconds)
+        self._points.append((tokens, seconds))
+        self._new += 1
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._points.clear()
+        self._new = 0
+        self._latest = None
+
+    @property
+    def line(self) -> Line | None:
+        """None before two different sizes were seen, or three samples of one; renewed as a ``Median`` is.
+
+        The first different size counts at once.
+        """
+        is_flat = self._latest is None or math.isinf(self._latest.slope.error)
+        if self._new and (is_flat or self._new >= _REFIT or len(self._points) < _REFIT):
+            self._latest = self._fit() or self._latest
+            self._new = 0
+        return self._latest
+
+    def _fit(self) -> Line | None:
+        tokens = [point[0] for point in self._points]
+        seconds = [point[1] for point in self._points]
+        slope = self._slope(tokens, seconds)
+        if slope is None:
+            return None
+        if _middle([time - slope.value * size for size, time in zip(tokens, seconds, strict=True)]) < 0.0:
+            through_zero = _middle([time / size for size, time in zip(tokens, seconds, strict=True)])
+            slope = Estimate(through_zero, slope.error, slope.samples)
+        rests = [time - slope.value * size for size, time in zip(tokens, seconds, strict=True)]
+        fixed = _with_error(_middle(rests), rests)
+        error = math.hypot(fixed.error, slope.error * sum(tokens) / len(tokens))
+        return Line(Estimate(max(0.0, fixed.value), error, len(tokens)), slope)
+
+    def _slope(self, tokens: Sequence[int], seconds: Sequence[float]) -> Estimate | None:
+        """That of before while all sizes are the same: they say nothing of it. Without one, none."""
+        if min(tokens) == max(tokens):
+            if self._latest is not None:
+                return self._latest.slope
+            return Estimate(0.0, _INFINITE, len(tokens)) if len(tokens) >= _ALIKE_MIN else None
+        with np.errstate(invalid="ignore"):  # where the interval is undefined
+            fitted, _, low, high = self._theilslopes(seconds, tokens, alpha=_ONE_ERROR)
+        error = (float(high) - float(low)) / 2
+        if len(tokens) < _ERROR_MIN:
+            error = _INFINITE
+        elif not math.isfinite(error):  # every pair has the same slope
+            error = 0.0
+        return Estimate(max(0.0, float(fitted)), error, len(tokens))

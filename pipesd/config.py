@@ -5,19 +5,17 @@
 """
 
 import difflib
-import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-import msgspec
 import platformdirs
 
 from pipesd.address import host_port
 from pipesd.errors import ConfigError, UsageError
+from pipesd.hints import checked, from_text, hints_of
 from pipesd.values import Ahead, Batching, PolicyName, PromptMode, Range, Sampling, Verify
 
 SECTIONS = ("edge", "cloud")
@@ -92,8 +90,8 @@ class CommonConfig:
     """How long a graceful stop may take before it becomes an immediate one."""
 
     def __post_init__(self) -> None:
-        for name, hint in _hints(type(self)).items():
-            object.__setattr__(self, name, _checked(name, getattr(self, name), hint))
+        for name, hint in hints_of(type(self)).items():
+            object.__setattr__(self, name, checked(name, getattr(self, name), hint))
         if not self.sampling.greedy and self.engine == "replay":
             raise ConfigError(
                 f"temperature: recordings are replayed greedily only, not at {self.temperature:g}; "
@@ -282,21 +280,21 @@ def _from_file(kind: type[Config], file: Path | None, environ: Mapping[str, str]
             raise ConfigError(f"{name}: must be a section, written [{name}], in {path}")
     for name, value in document.get(kind.section, {}).items():
         source = f"in [{kind.section}] of {path}"
-        if name not in _hints(kind):
-            raise ConfigError(f"{name}: unknown setting {source}; {_closest(name, _hints(kind))}")
+        if name not in hints_of(kind):
+            raise ConfigError(f"{name}: unknown setting {source}; {_closest(name, hints_of(kind))}")
         yield _Setting(name, value, source)
 
 
 def _from_environ(kind: type[Config], environ: Mapping[str, str]) -> Iterator[_Setting]:
     prefix = f"PIPESD_{kind.section.upper()}_"
-    known = {prefix + name.upper(): name for name in _hints(kind)}
+    known = {prefix + name.upper(): name for name in hints_of(kind)}
     for variable in sorted(variable for variable in environ if variable.startswith(prefix)):
         if variable not in known:
             raise ConfigError(f"{variable}: unknown environment variable; {_closest(variable, known)}")
         name, text = known[variable], environ[variable]
         source = f"from the environment variable {variable}"
         try:
-            value = _from_text(name, text, _hints(kind)[name])
+            value = from_text(name, text, hints_of(kind)[name])
         except ConfigError as error:
             raise ConfigError(f"{error} ({source})") from None
         yield _Setting(name, value, source)
@@ -304,8 +302,9 @@ def _from_environ(kind: type[Config], environ: Mapping[str, str]) -> Iterator[_S
 
 def _from_flags(kind: type[Config], flags: Mapping[str, object]) -> Iterator[_Setting]:
     for name, value in flags.items():
-        if name not in _hints(kind):
-            raise ConfigError(f"{name}: unknown setting on the command line; {_closest(name, _hints(kind))}")
+        if name not in hints_of(kind):
+            advice = _closest(name, hints_of(kind))
+            raise ConfigError(f"{name}: unknown setting on the command line; {advice}")
         if value is not None:
             yield _Setting(name, value, "from the command line")
 
@@ -339,7 +338,7 @@ def _read_toml(path: Path, origin: str) -> dict[str, Any]:
 
 
 def _sections_advice(name: str) -> str:
-    homes = [f"[{kind.section}]" for kind in (EdgeConfig, CloudConfig) if name in _hints(kind)]
+    homes = [f"[{kind.section}]" for kind in (EdgeConfig, CloudConfig) if name in hints_of(kind)]
     if homes:
         return f"put it under {' or '.join(homes)}"
     return f"the sections are [edge] and [cloud], and {_closest(name, SECTIONS)}"
@@ -349,47 +348,3 @@ def _closest(name: str, known: Iterable[str]) -> str:
     by_folded = {each.casefold(): each for each in known}
     best = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.0)
     return f"the closest known one is {by_folded[best[0]]}"
-
-
-def _hints(kind: type[CommonConfig]) -> dict[str, Any]:
-    """The type of every setting, by name, with its ``Range`` if it has one."""
-    hints = get_type_hints(kind, include_extras=True)
-    return {field.name: hints[field.name] for field in fields(kind)}
-
-
-def optional(hint: Any) -> Any:  # noqa: ANN401
-    """What a setting is if it is given: ``X`` of ``X | None``, and of any other hint the hint itself."""
-    return get_args(hint)[0] if get_origin(hint) is UnionType or get_origin(hint) is Union else hint
-
-
-def _from_text(name: str, text: str, hint: Any) -> object:  # noqa: ANN401
-    hint = optional(hint)
-    if get_origin(hint) is tuple:
-        return tuple(part for part in text.split(os.pathsep) if part)
-    return _converted(name, text, hint, strict=False)
-
-
-def _checked(name: str, value: object, hint: Any) -> Any:  # noqa: ANN401
-    if value is None and optional(hint) is not hint:
-        return None
-    hint = optional(hint)
-    converted = _converted(name, value, hint, strict=True)
-    for bounds in getattr(hint, "__metadata__", ()):
-        bounds.check(name, converted)
-    return converted
-
-
-def _converted(name: str, value: object, hint: Any, *, strict: bool) -> Any:  # noqa: ANN401
-    try:
-        return msgspec.convert(value, hint, strict=strict)
-    except (msgspec.ValidationError, UnicodeError):
-        raise ConfigError(f"{name}: must be {_described(hint)}, not {value!r}") from None
-
-
-def _described(hint: Any) -> str:  # noqa: ANN401
-    if get_origin(hint) is Literal:
-        return " or ".join(get_args(hint))
-    if get_origin(hint) is tuple:
-        return "a list of texts"
-    kind = getattr(hint, "__origin__", hint)
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import click
 
-from pipesd.config import CommonConfig, Config, load, optional
+from pipesd.config import CommonConfig, Config, load
+from pipesd.hints import optional
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,11 @@ _ERROR_MIN = 3
 _ALIKE_MIN = 3
 """So many samples of one size, and no other, are taken to say that the size does not count."""
 
+_RUN = 6
+_RUN_FACTOR = 1.25
+"""So many samples in a row that are all above what was expected by such a factor, or all below, are a change:
+what came before them is forgotten."""
+
 _INFINITE = math.inf
 
 _NORMAL = 1.4826
@@ -45,10 +51,29 @@ class Estimate:
     samples: int
 
 
-class Median:
-    """The median of the last ``WINDOW`` samples."""
+class _Run:
+    """Counts how many samples in a row are off on the same side."""
 
     def __init__(self) -> None:
+        self._side = 0
+        self._count = 0
+
+    def goes_on(self, sample: float, expected: float) -> bool:
+        """Whether it is now long enough to be a change; it ends then."""
+        side = (sample > _RUN_FACTOR * expected) - (_RUN_FACTOR * sample < expected)
+        self._count = self._count + 1 if side and side == self._side else abs(side)
+        self._side = side
+        if self._count < _RUN:
+            return False
+        self._side = self._count = 0
+        return True
+
+
+class Median:
+    """The median of the last ``WINDOW`` samples; of those since the last change, if that was later."""
+
+    def __init__(self) -> None:
+        self._run = _Run()
         self._samples: deque[float] = deque(maxlen=WINDOW)
         self._new = 0
         self._value: float | None = None
@@ -57,8 +82,12 @@ class Median:
         """Note a sample. Raises ``UsageError`` if it is no duration."""
         if not 0.0 <= sample < _INFINITE:
             raise no_time(sample)
+        expected = self.value
         self._samples.append(sample)
         self._new += 1
+        if expected is not None and self._run.goes_on(sample, expected):
+            _keep_last(self._samples)
+            self._new = _REFIT
 
     @property
     def value(self) -> float | None:
@@ -73,6 +102,12 @@ class Median:
         """The same with its error."""
         value = self.value
         return None if value is None else _with_error(value, self._samples)
+
+
+def _keep_last(samples: deque[Any]) -> None:
+    """Drop all but the run."""
+    for _ in range(len(samples) - _RUN):
+        samples.popleft()
 
 
 def no_time(seconds: float) -> UsageError:
@@ -105,13 +140,17 @@ class Line:
 
 
 class LineFit:
-    """A Theil-Sen line through the last ``WINDOW`` points, with neither part below zero."""
+    """A Theil-Sen line through the last ``WINDOW`` points, with neither part below zero.
+
+    As a ``Median``, it forgets what lies before a change.
+    """
 
     def __init__(self) -> None:
         # Imported here, before anything is timed: it takes most of a second.
         from scipy.stats import theilslopes  # noqa: PLC0415
 
         self._theilslopes = theilslopes
+        self._run = _Run()
         self._points: deque[tuple[int, float]] = deque(maxlen=WINDOW)
         self._new = 0
         self._latest: Line | None = None
@@ -122,10 +161,14 @@ class LineFit:
             raise no_time(seconds)
         self._points.append((tokens, seconds))
         self._new += 1
+        if self._latest is not None and self._run.goes_on(seconds, self._latest.at(tokens)):
+            _keep_last(self._points)
+            self._new = _REFIT
 
     def clear(self) -> None:
         """Forget everything."""
         self._points.clear()
+        self._run = _Run()
         self._new = 0
         self._latest = None
 

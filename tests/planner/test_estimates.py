@@ -58,9 +58,9 @@ def test_median_and_its_error() -> None:
 def test_median_follows_each_sample_at_first_and_later_within_sixteen() -> None:
     followed = Median()
     for count in range(1, 200):
-        followed.add(count)
+        followed.add(1_000 + count)
         assert followed.value is not None
-        lag = median_of(range(1, count + 1)).value - followed.value
+        lag = median_of(range(1_001, 1_001 + count)).value - followed.value
         assert lag == 0.0 if count < 16 else 0.0 <= lag < 16
 
 
@@ -72,6 +72,47 @@ def test_median_is_that_of_the_window(samples: list[float]) -> None:
     spread = max(window) - min(window) if len(window) > 1 else math.inf
     assert 0.0 <= estimate.error <= 1.3 * spread
     assert estimate.samples == len(window)
+
+
+# --- changes ---
+
+
+def after(samples: Sequence[float]) -> float | None:
+    """The median after a long time at 40 ms, and these."""
+    median = Median()
+    for sample in (*[0.04] * 100, *samples):
+        median.add(sample)
+    return median.value
+
+
+@pytest.mark.parametrize("now_s", [0.08, 0.051, 0.031, 0.001])
+def test_six_samples_in_a_row_that_are_off_on_one_side_are_a_change(now_s: float) -> None:
+    assert after([now_s] * 5) == same(0.04)
+    assert after([now_s] * 6) == same(now_s)
+    line = fit_of([(1 + at % 4, 0.01 * (1 + at % 4)) for at in range(100)])
+    assert parts(line.line) == (same(0.0), same(0.01))
+    for at in range(6):
+        line.add(1 + at % 3, now_s / 4 * (1 + at % 3))
+    assert line.line is not None
+    assert line.line.at(2) == same(now_s / 2)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [[0.05] * 6, [0.032] * 6, [0.08] * 5, [0.08, 0.02] * 10, ([0.4] * 5 + [0.04]) * 4],
+    ids=["little", "little less", "few", "by turns", "odd ones"],
+)
+def test_what_is_no_change_moves_nothing_for_now(samples: list[float]) -> None:
+    assert after(samples) == same(0.04)
+
+
+def test_noise_is_rarely_taken_for_a_change() -> None:
+    luck, median, forgotten = random.Random(1), Median(), 0
+    for _ in range(5_000):
+        median.add(luck.gauss(0.04, 0.006))
+        estimate = median.estimate
+        forgotten += estimate is not None and estimate.samples == 6
+    assert forgotten <= 2
 
 
 # --- the line ---
@@ -146,7 +187,7 @@ def test_a_line_follows_each_sample_at_first_and_later_within_sixteen() -> None:
     fit, points = LineFit(), list[tuple[int, float]]()
     for count in range(1, 3 * WINDOW):
         size = 1 + count % 2
-        points.append((size, count + 5.0 * size))
+        points.append((size, 1_000 + count + 5.0 * size))
         fit.add(*points[-1])
         if count > 1:
             now, followed = line_of(points), fit.line
@@ -157,8 +198,8 @@ def test_a_line_follows_each_sample_at_first_and_later_within_sixteen() -> None:
 def test_a_fit_costs_nothing_between_two_renewals() -> None:
     fit, median, seen = LineFit(), Median(), list[tuple[Line | None, float | None]]()
     for count in range(48):
-        fit.add(1 + count % 3, float(count))
-        median.add(float(count))
+        fit.add(1 + count % 3, 1_000.0 + count)
+        median.add(1_000.0 + count)
         seen.append((fit.line, median.value))
     renewed = [count for count in range(15, 48) if seen[count] != seen[count - 1]]
     assert renewed == [30, 46]

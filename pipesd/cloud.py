@@ -85,6 +85,7 @@ def cloud_rules(config: CloudConfig) -> CloudRules:
         connections_max=config.connections_max,
         pass_tokens=config.pass_tokens,
         verify=config.verify,
+        tunes=config.tuner == "on",
         patience=Patience(
             greeting_s=config.handshake_timeout_s,
             ping_after_s=config.ping_after_s,
@@ -113,4 +114,5 @@ def welcome_of(config: CloudConfig, engine: TargetEngine) -> Welcome:
         greedy_only=identity.greedy_only,
         control_ids=identity.control_ids,
         cutting=vocabulary.cutting,
+        tunes=config.tuner == "on",
     )

@@ -16,7 +16,17 @@ import platformdirs
 from pipesd.address import host_port
 from pipesd.errors import ConfigError, UsageError
 from pipesd.hints import checked, from_text, hints_of
-from pipesd.values import Ahead, Batching, PolicyName, PromptMode, Range, Sampling, Verify
+from pipesd.values import (
+    Ahead,
+    Batching,
+    Objective,
+    PolicyName,
+    PromptMode,
+    Range,
+    Sampling,
+    TunerPlace,
+    Verify,
+)
 
 SECTIONS = ("edge", "cloud")
 
@@ -158,6 +168,13 @@ class EdgeConfig(CommonConfig):
     batching: Batching | None = None
     """When drafts leave before a verdict on them is asked for."""
 
+    tuner: TunerPlace = "auto"
+    """Where thresholds are tuned while text is written; auto: by the cloud if it offers to, else here.
+    Thresholds that are given stay as they are."""
+
+    objective: Objective = "balanced"
+    """What they are tuned for: time per token alone, or the cloud's work beside it, once or fourfold."""
+
     window_tokens: Count = 32
     """Most drafts without a verdict; at least the policy's ``upper_tokens``. The cloud may grant less."""
 
@@ -211,6 +228,9 @@ class CloudConfig(CommonConfig):
 
     verify: Verify = "piggyback"
     """Which drafts a pass judges: those asked about; also any that have arrived; eagerly, without an ask."""
+
+    tuner: Literal["on", "off"] = "on"
+    """Whether thresholds are tuned here for edges that ask for it."""
 
     sessions_max: Count = 64
     """Most sessions open at once, over all connections."""
@@ -303,8 +323,9 @@ def _from_environ(kind: type[Config], environ: Mapping[str, str]) -> Iterator[_S
 def _from_flags(kind: type[Config], flags: Mapping[str, object]) -> Iterator[_Setting]:
     for name, value in flags.items():
         if name not in hints_of(kind):
-            advice = _closest(name, hints_of(kind))
-            raise ConfigError(f"{name}: unknown setting on the command line; {advice}")
+            raise ConfigError(
+                f"{name}: unknown setting on the command line; {_closest(name, hints_of(kind))}"
+            )
         if value is not None:
             yield _Setting(name, value, "from the command line")
 

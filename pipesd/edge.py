@@ -12,6 +12,7 @@ from functools import partial
 from time import monotonic
 from typing import SupportsIndex
 
+from pipesd import learned
 from pipesd.actors.compute import Compute, ModelledCompute, Pace, ThreadCompute, run_once
 from pipesd.actors.connection import LinkStatistics
 from pipesd.actors.edge_runtime import EdgeRuntime, TokenStream
@@ -29,8 +30,9 @@ from pipesd.planner.policies import NEVER, POLICIES, SETTINGS, Policy, adapted, 
 from pipesd.session.commands import GenerationStats
 from pipesd.session.events import PromptGiven
 from pipesd.session.rules import EdgeRules, Patience
+from pipesd.session.tuned import Tuned
 from pipesd.text import Piece, TextStream
-from pipesd.values import Finish, Sampling
+from pipesd.values import Finish, Sampling, TunerPlace
 from pipesd.wire.frames import Welcome
 
 __all__ = [
@@ -223,6 +225,11 @@ class Edge:
         """What crossed the link so far."""
         return self._runtime.statistics()
 
+    @property
+    def tuned(self) -> Tuned:
+        """What the tuner of thresholds was told, and has proposed; to be read only."""
+        return self._runtime.tuned
+
 
 def _said(prompt: str | Sequence[int]) -> str | tuple[int, ...]:
     if isinstance(prompt, str):
@@ -259,15 +266,33 @@ async def connect(config: EdgeConfig, *, observers: Sequence[Observer] = ()) -> 
     Raises ``ConfigError``, ``EngineError``, ``LinkError``, ``PeerError`` or ``RefusedError``, each with one
     sentence that says what to do.
     """
-    if policy_of(config).writers == "edge":
+    policy = policy_of(config)
+    tuner_place(config, policy)  # raises for a tuner that would have nothing to do
+    if policy.writers == "edge":
         raise ConfigError("policy: edge-only needs no cloud; use pipesd.alone.edge_alone instead of connect")
     host, port = host_port(config.cloud, name="cloud")
     engine = await run_once("pipesd-draft", lambda: open_draft(config))
     link = await open_tcp_link(host, port, config.connect_timeout_s)
     compute = _compute(config, engine)
     hooks = Hooks(observers=observers, clock=monotonic)
-    async with connect_over(config, link, engine, compute, hooks) as edge:
+    async with connect_over(config, link, engine, compute, hooks) as edge, _remembering(edge, host):
         yield edge
+
+
+@asynccontextmanager
+async def _remembering(edge: Edge, host: str) -> AsyncIterator[None]:
+    """Begin with what was learned of these models and this host, and keep what is learned in the block."""
+    if edge.tuned.trial is None:
+        yield
+        return
+    place = learned.place_of((edge.config.draft, edge.welcome.model, host))
+    if (known := learned.load(place)) is not None:
+        edge.tuned.remember(known)
+    try:
+        yield
+    finally:
+        if (news := edge.tuned.learned) is not None:
+            learned.save(place, news)
 
 
 @asynccontextmanager
@@ -334,10 +359,29 @@ def _check_window(window_tokens: int, policy: Policy) -> None:
         )
 
 
+def tuner_place(config: EdgeConfig, policy: Policy) -> TunerPlace:
+    """Where thresholds are tuned; nowhere if they are given, or are not the policy's to move.
+
+    Raises ``ConfigError`` if a place was named all the same.
+    """
+    given = [name for name in ("r1", "r2") if getattr(config, name) is not None]
+    if policy.r1_rule == "closed_form" and not given:
+        return config.tuner
+    if config.tuner in {"edge", "cloud"}:
+        why = (
+            f"{given[0]} is given" if given else f"the thresholds of policy {config.policy} stay as they are"
+        )
+        raise ConfigError(f"tuner: there is nothing to tune, since {why}; leave it out")
+    return "off"
+
+
 def edge_rules(config: EdgeConfig, draft_context_tokens: int) -> EdgeRules:
     """What the edge decides by. Raises ``ConfigError`` if the settings do not go together."""
+    policy = policy_of(config)
     return EdgeRules(
-        policy=policy_of(config),
+        policy=policy,
+        tuner=tuner_place(config, policy),
+        objective=config.objective,
         window_tokens=config.window_tokens,
         draft_context_tokens=draft_context_tokens,
         patience=Patience(

@@ -1,6 +1,7 @@
 """The few value types that more than one layer speaks. No behaviour but the check of their own bounds."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -49,6 +50,15 @@ PolicyName = Literal[
 ]
 """The presets of ``planner.policies``."""
 
+Objective = Literal["latency", "balanced", "cost"]
+"""What thresholds are tuned for: time per token, or with the cloud's work beside it, once or fourfold."""
+
+COST_WEIGHTS: Mapping[Objective, float] = {"latency": 0.0, "balanced": 1.0, "cost": 4.0}
+"""How much a millisecond of the cloud's work counts beside one of waiting."""
+
+TunerPlace = Literal["auto", "edge", "cloud", "off"]
+"""Where thresholds are tuned; ``auto`` is the cloud if it offers to, else the edge."""
+
 Finish = Literal["stop", "length", "context"]
 """Why a generation ended: an end id, ``tokens_max``, or a full context."""
 
@@ -85,6 +95,33 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     def greedy(self) -> bool:
         """Whether no noise is drawn."""
         return self.temperature == 0.0
+
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, lt=2**53)]
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
+
+class TrialReport(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """What a tuner is told about one trial of thresholds."""
+
+    trial: Count
+    verdicts: Annotated[tuple[tuple[Count, Milliseconds, Milliseconds], ...], msgspec.Meta(max_length=4_096)]
+    """(tokens confirmed, time since the one before, the target's work) of each verdict."""
+
+    drafts: Annotated[tuple[tuple[Share, Share, bool], ...], msgspec.Meta(max_length=4_096)]
+    """(confidence, probability of acceptance when it was made, accepted) of each judged draft since the last
+    report, in order."""
+
+    astray: Annotated[tuple[Share, ...], msgspec.Meta(max_length=4_096)]
+    """Confidences of drafts behind a wrong one."""
+
+    conditions_ms: Annotated[tuple[Milliseconds, ...], msgspec.Meta(max_length=16)]
+    """The fields of ``planner.forecast.Conditions``; empty while they are not known."""
+
+    upper_tokens: Count = 8
+    lower_tokens: Count = 2
+    """The edge's thresholds that are not tuned."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
-"""What the tests marked ``models`` share: real model files, loaded once for the whole run."""
+"""What all tests share: a state folder of their own; those marked ``models`` real models, loaded once."""
 
 import importlib.util
+import itertools
 import os
 from collections.abc import Callable
 from functools import cache
@@ -24,6 +25,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Without llama.cpp the tests that need it cannot even be collected; to ask for them is then an error."""
     if config.option.markexpr != "not models" and not HAS_LLAMA:
         raise pytest.UsageError("tests marked models need the extra llama; run bin/environment dev llama")
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def state_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a test's edges keep what they learn: not the user's folder, nor another test's. Not made yet."""
+    folder = tmp_path_factory.getbasetemp() / f"state-{next(_numbers)}"
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,12 @@
 """Embedding the cloud."""
 
 import asyncio
+from typing import Literal
 
 import pytest
 
 from pipesd.actors.compute import ModelledCompute, ThreadCompute
-from pipesd.cloud import cloud_rules, compute_for, serve
+from pipesd.cloud import cloud_rules, compute_for, serve, welcome_of
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.edge import connect
 from pipesd.engines.alone import answer_alone
@@ -17,7 +18,8 @@ ANYWHERE = CloudConfig(engine="scripted", listen="127.0.0.1:0")
 
 
 def edge_of(address: tuple[str, int], tokens_max: int = 4) -> EdgeConfig:
-    return EdgeConfig(engine="scripted", cloud=f"{address[0]}:{address[1]}", tokens_max=tokens_max)
+    host, port = address
+    return EdgeConfig(engine="scripted", tuner="off", cloud=f"{host}:{port}", tokens_max=tokens_max)
 
 
 def expected(text: str, tokens_max: int) -> list[int]:
@@ -56,6 +58,14 @@ def test_settings_become_rules():
     assert (rules.verify, rules.pass_tokens, rules.sessions_max) == ("eager", 9, 3)
     assert rules.patience.greeting_s == 4
     assert cloud_rules(CloudConfig()).verify == "piggyback"
+
+
+@pytest.mark.parametrize(("tuner", "tunes"), [("on", True), ("off", False)])
+def test_whether_it_tunes_is_a_setting_that_edges_are_told(tuner: Literal["on", "off"], tunes: bool):
+    config = CloudConfig(engine="scripted", tuner=tuner)
+    assert cloud_rules(config).tunes == tunes
+    assert welcome_of(config, ScriptedTarget()).tunes == tunes
+    assert CloudConfig().tuner == "on"
 
 
 async def test_an_address_in_use_is_a_setting_to_change():

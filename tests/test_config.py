@@ -87,6 +87,8 @@ def test_every_setting_has_a_description(kind: type[CommonConfig]) -> None:
         ("policy", "fast", f"must be {' or '.join(get_args(PolicyName))}, not 'fast'"),
         ("ahead", True, "must be never or always or expected, not True"),
         ("batching", "", "must be at_trigger or immediate or planned or work_conserving, not ''"),
+        ("tuner", "on", "must be auto or edge or cloud or off, not 'on'"),
+        ("objective", "", "must be latency or balanced or cost, not ''"),
         ("traces", "a.jsonl", "must be a list of texts, not 'a.jsonl'"),
         ("seed", -1, "must be at least 0 and at most 9223372036854775807, not -1; raise it"),
         ("temperature", -0.5, "must be between 0 and 100, not -0.5; choose a value within"),
@@ -149,6 +151,12 @@ def test_an_unknown_way_to_verify_is_named() -> None:
     with pytest.raises(ConfigError) as caught:
         CloudConfig(verify="never")  # type: ignore[arg-type]
     assert str(caught.value) == "verify: must be on_request or piggyback or eager, not 'never'"
+
+
+def test_the_cloud_tunes_for_others_or_does_not() -> None:
+    with pytest.raises(ConfigError) as caught:
+        CloudConfig(tuner="auto")  # type: ignore[arg-type]
+    assert str(caught.value) == "tuner: must be on or off, not 'auto'"
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(CloudConfig)])

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -21,13 +23,21 @@ from pipesd.errors import ConfigError, LinkError, RefusedError, UsageError
 from pipesd.lab.clock import run_virtually
 from pipesd.lab.link import LinkModel, memory_link
 from pipesd.planner.policies import POLICIES
-from pipesd.values import Sampling, Slice
+from pipesd.planner.trigger import Thresholds
+from pipesd.session.tuned import Learned
+from pipesd.values import Objective, Sampling, Slice, TunerPlace
 from pipesd.vocabulary import Vocabulary
 from tests.speech import CHATML, TOKENIZER, SpeechTarget, rendered
 from tests.speech import as_text as as_spoken
 
 WAY = LinkModel(delay_s=0.01)
-SETTINGS = {"engine": "scripted", "ping_after_s": 80_000.0, "silent_after_s": 86_400.0, "tokens_max": 40}
+SETTINGS = {
+    "engine": "scripted",
+    "tuner": "off",
+    "ping_after_s": 80_000.0,
+    "silent_after_s": 86_400.0,
+    "tokens_max": 40,
+}
 GREEDY = Sampling()
 CHANGES = {
     "r1": 0.5,
@@ -52,9 +62,11 @@ def as_text(tokens: list[int]) -> str:
 
 
 @asynccontextmanager
-async def clouded(target: ScriptedTarget | None = None) -> AsyncIterator[Gateway]:
+async def clouded(
+    target: ScriptedTarget | None = None, tuner: Literal["on", "off"] = "on"
+) -> AsyncIterator[Gateway]:
     compute = ModelledCompute(Pace(0.02, 0.001))
-    config = CloudConfig(engine="scripted", ping_after_s=80_000.0, silent_after_s=86_400.0)
+    config = CloudConfig(engine="scripted", tuner=tuner, ping_after_s=80_000.0, silent_after_s=86_400.0)
     gateway = cloud.make_gateway(config, target or ScriptedTarget(), compute, Hooks())
     async with gateway.running():
         yield gateway
@@ -206,6 +218,49 @@ async def test_a_setting_that_the_policy_cannot_have_is_named_before_anything_is
 def test_a_window_that_holds_a_round_of_the_policy_goes_with_it(settings: dict[str, Any]):
     config = EdgeConfig(**settings)
     assert edge.policy_of(config).name == config.policy
+
+
+@pytest.mark.parametrize("place", get_args(TunerPlace))
+@pytest.mark.parametrize("objective", get_args(Objective))
+def test_where_thresholds_are_tuned_and_what_for_is_a_setting(place: TunerPlace, objective: Objective):
+    rules = edge.edge_rules(EdgeConfig(tuner=place, objective=objective), 1_000)
+    assert (rules.tuner, rules.objective) == (place, objective)
+
+
+FIXED = [
+    ({"r1": 0.5}, "r1 is given"),
+    ({"r2": 0.5}, "r2 is given"),
+    ({"r1": 0.5, "r2": 0.5}, "r1 is given"),
+    *(
+        ({"policy": name}, f"the thresholds of policy {name} stay as they are")
+        for name, policy in POLICIES.items()
+        if policy.r1_rule != "closed_form"
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "why"), FIXED)
+def test_thresholds_that_are_not_to_be_moved_are_tuned_nowhere(settings: dict[str, Any], why: str):
+    assert edge.edge_rules(EdgeConfig(**settings), 1_000).tuner == "off"
+    assert edge.edge_rules(EdgeConfig(tuner="off", **settings), 1_000).tuner == "off"
+    for place in ("edge", "cloud"):
+        with pytest.raises(ConfigError) as caught:
+            edge.edge_rules(EdgeConfig(tuner=place, **settings), 1_000)
+        assert str(caught.value) == f"tuner: there is nothing to tune, since {why}; leave it out"
+
+
+def test_a_number_of_drafts_that_is_given_leaves_the_thresholds_to_the_tuner():
+    assert edge.edge_rules(EdgeConfig(upper_tokens=5, lower_tokens=1), 1_000).tuner == "auto"
+
+
+def test_a_cloud_that_does_not_tune_cannot_be_told_to():
+    async def main() -> None:
+        async with clouded(tuner="off") as gateway:
+            with pytest.raises(UsageError, match="this cloud does not tune; choose edge or off"):
+                async with connected(gateway, tuner="cloud"):
+                    raise AssertionError("it connected")
+
+    run_virtually(main())
 
 
 def test_fewer_drafts_between_two_asks_than_the_policy_wants_for_one_are_no_contradiction():
@@ -542,7 +597,7 @@ def test_a_session_of_a_closed_connection_says_so():
 async def test_connect_and_serve_over_tcp_in_one_loop():
     async with cloud.serve(CloudConfig(engine="scripted", listen="127.0.0.1:0")) as served:
         host, port = served.address
-        config = EdgeConfig(engine="scripted", cloud=f"{host}:{port}", tokens_max=40)
+        config = EdgeConfig(engine="scripted", tuner="off", cloud=f"{host}:{port}", tokens_max=40)
         async with edge.connect(config) as one, edge.connect(config) as two, asyncio.TaskGroup() as group:
             answers = [group.create_task(text_of(each.generate("Same"))) for each in (one, two)]
         assert {answer.result() for answer in answers} == {as_text(the_target_says("Same"))}
@@ -551,4 +606,28 @@ async def test_connect_and_serve_over_tcp_in_one_loop():
 async def test_nobody_there_is_a_link_error():
     with pytest.raises(LinkError, match="pipesd-cloud"):
         async with edge.connect(EdgeConfig(engine="scripted", cloud="127.0.0.1:9")):
+            raise AssertionError("somebody answered")
+
+
+async def test_what_was_learned_is_the_next_connection_s_start(state_folder: Path):
+    limits = Thresholds(0.8, 0.6, 8, 2)
+    async with cloud.serve(CloudConfig(engine="scripted", listen="127.0.0.1:0")) as served:
+        host, port = served.address
+        config = EdgeConfig(engine="scripted", cloud=f"{host}:{port}", tokens_max=40)
+        async with edge.connect(config) as first:
+            first.tuned.remember(Learned(limits, ((0.9, 0.9, True),) * 30, ()))
+        (kept,) = (state_folder / "pipesd" / "tuning").iterdir()
+        async with edge.connect(config) as second:
+            assert second.tuned.thresholds == limits
+            assert second.tuned.learned == Learned(limits, ((0.9, 0.9, True),) * 30, ())
+            assert await text_of(second.generate("Same")) == as_text(the_target_says("Same"))
+        before = kept.read_bytes()
+        async with edge.connect(replace(config, tuner="off")) as third:
+            assert third.tuned.thresholds is None
+        assert kept.read_bytes() == before
+
+
+async def test_a_tuner_with_nothing_to_do_is_refused_before_anybody_is_called():
+    with pytest.raises(ConfigError, match="tuner: there is nothing to tune, since r2 is given"):
+        async with edge.connect(EdgeConfig(engine="scripted", tuner="edge", r2=0.5, cloud="127.0.0.1:9")):
             raise AssertionError("somebody answered")

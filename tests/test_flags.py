@@ -112,6 +112,8 @@ def a_value_for(kind: type[CommonConfig], name: str) -> Any:
         "ahead": "never",
         "batching": "immediate",
         "verify": "eager",
+        "tuner": "off",
+        "objective": "cost",
         "silent_after_s": 31.5,
     }
     if name in special:

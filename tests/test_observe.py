@@ -7,6 +7,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
+from pipesd.actors.tuner import AtOnce
 from pipesd.errors import UsageError
 from pipesd.lab.clock import run_virtually
 from pipesd.lab.link import LinkModel
@@ -14,10 +15,10 @@ from pipesd.observe import LogObserver, Recorder, StatsObserver, Step, replay
 from pipesd.session import commands, events
 from pipesd.session.cloud_side import CloudSide
 from pipesd.session.edge_side import EdgeSide
-from pipesd.session.rules import EdgeRules, Patience
-from pipesd.values import Sampling, Slice
+from pipesd.session.rules import CloudRules, EdgeRules, Patience
+from pipesd.values import Sampling, Slice, TrialReport, TunerPlace
 from pipesd.wire import frames
-from tests.actors.rig import Plan, edge, gateway, generate, prompt, read_all
+from tests.actors.rig import EndlessTarget, Plan, edge, gateway, generate, prompt, read_all
 from tests.session.world import VOCABULARY, target_path, welcome
 
 LOGGER = logging.getLogger("pipesd.test")
@@ -47,7 +48,8 @@ VALUES: dict[str, Any] = {
     "finish": "stop",
     "confidence": 0.5,
     "arrivals": ((1, TOKEN),),
-    "verdicts": ((0.5, True),),
+    "report": TrialReport(TOKEN, ((TOKEN, 0.5, 0.5),), ((0.5, 0.5, True),), (0.5,), (0.5,)),
+    "objective": "cost",
     "welcome": welcome(),
 }
 
@@ -189,6 +191,40 @@ def test_both_sides_decide_the_same_again(recorded: Recorded):
     assert min(len(at_edge), len(in_cloud)) > 20
     assert replay(fresh_edge().handle, at_edge) is None
     assert replay(fresh_cloud().handle, in_cloud) is None
+
+
+async def record_tuned(tuner: TunerPlace) -> tuple[list[Step], list[Step]]:
+    """A long answer, while thresholds are tuned at once; each side is replayed."""
+    rules = EdgeRules(tuner=tuner)
+    cloud_rules = CloudRules(tunes=True)
+    plan = Plan(
+        rules=rules,
+        cloud_rules=cloud_rules,
+        target=EndlessTarget(),
+        always_right=True,
+        edge_tuning=AtOnce(),
+        cloud_tuning=AtOnce(),
+    )
+    at_edge, in_cloud = Recorder(), Recorder()
+    async with (
+        gateway(replace(plan, observers=[in_cloud])) as served,
+        edge(replace(plan, observers=[at_edge]), served) as runtime,
+    ):
+        await generate(runtime, [1, 2], tokens_max=100)
+    fresh = EdgeSide(rules, VOCABULARY)
+    assert replay(fresh.handle, at_edge.steps) is None
+    grant = welcome(context=10_000, tunes=True)
+    assert replay(CloudSide(cloud_rules, grant, VOCABULARY).handle, in_cloud.steps) is None
+    return at_edge.steps, in_cloud.steps
+
+
+@pytest.mark.parametrize("tuner", ["edge", "cloud"])
+def test_tuned_sides_decide_the_same_again(tuner: TunerPlace):
+    """What was proposed is an event like any other."""
+    at_edge, in_cloud = run_virtually(record_tuned(tuner))
+    proposed = [step for step in at_edge if isinstance(step.event, events.ThresholdsProposed)]
+    tuned = [step for step in in_cloud if isinstance(step.event, events.PeerTuned)]
+    assert (len(proposed) > 2, len(tuned) > 2) == (tuner == "edge", tuner == "cloud")
 
 
 def test_a_recording_of_one_side_does_not_suit_the_other_run(recorded: Recorded):

@@ -1,11 +1,13 @@
 """The bounds of the value types."""
 
 import math
+from typing import get_args
 
+import msgspec
 import pytest
 
 from pipesd.errors import UsageError
-from pipesd.values import Sampling, Slice
+from pipesd.values import COST_WEIGHTS, Objective, Sampling, Slice, TrialReport
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,15 @@ def test_a_pick_is_for_the_position_after_its_token(
     assert [part.pick_position(number) for number in range(picks)] == positions
     for number, position in enumerate(positions):
         assert position == base + (tokens - picks + number) + 1
+
+
+def test_every_objective_has_its_weight() -> None:
+    assert COST_WEIGHTS == {"latency": 0.0, "balanced": 1.0, "cost": 4.0}
+    assert set(COST_WEIGHTS) == set(get_args(Objective))
+
+
+def test_a_report_does_not_change_and_comes_back_as_it_went() -> None:
+    report = TrialReport(1, ((5, 200.0, 90.0),), ((0.9, 0.8, True),), (0.5,), (40.0,))
+    with pytest.raises(AttributeError):
+        report.trial = 2  # type: ignore[misc]
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(report), type=TrialReport) == report

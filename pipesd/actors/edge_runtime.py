@@ -13,11 +13,14 @@ from pipesd.actors.drafter import Drafter
 from pipesd.actors.link import Link
 from pipesd.actors.receiver import Reports
 from pipesd.actors.runtime import Crew, Funnel, Hooks, crew, in_good_order
+from pipesd.actors.tuner import Door, OwnProcess, Tuner
 from pipesd.engines.base import DraftEngine
 from pipesd.errors import LinkError
 from pipesd.session import commands, events
 from pipesd.session.edge_side import EdgeSide
 from pipesd.session.rules import EdgeRules
+from pipesd.tuning import Proposal
+from pipesd.tuning_worker import Order
 from pipesd.wire.codec import Decoder
 from pipesd.wire.frames import CloudFrame, Welcome
 
@@ -25,9 +28,13 @@ logger = logging.getLogger("pipesd.edge")
 
 INBOX_EVENTS = 64
 DRAFTER_ORDERS = 4_096
+TUNER_ORDERS = 2
 QUEUED_FRAMES = 1_024
 UNREAD_TOKENS_MAX = 512
 """Unread text above this pauses drafting; below a quarter of it drafting goes on."""
+
+_OURSELVES = 0
+"""The tuner's only client at an edge."""
 
 _REPORTS: Reports[events.EdgeEvent, CloudFrame] = Reports(
     frame=events.FrameReceived,
@@ -35,6 +42,10 @@ _REPORTS: Reports[events.EdgeEvent, CloudFrame] = Reports(
     closed=events.LinkClosed,
     idle=events.LinkIdle,
 )
+
+
+def _proposed(_: int, proposal: Proposal) -> events.EdgeEvent:
+    return events.ThresholdsProposed(proposal.trial, proposal.thresholds)
 
 
 class TokenStream:
@@ -95,7 +106,7 @@ class TokenStream:
 class EdgeRuntime:
     """One connection to a cloud, and the draft engine behind it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each actor
         self,
         rules: EdgeRules,
         link: Link,
@@ -104,8 +115,13 @@ class EdgeRuntime:
         *,
         stop_s: float,
         hooks: Hooks,
+        tuning: Door | None = None,
     ) -> None:
+        """``tuning`` is what stands behind the tuner: a process of its own by default."""
         side = EdgeSide(rules, engine.tokenizer.vocabulary)
+        self.tuned = side.tuned
+        """What the tuner was told and has proposed."""
+
         self._funnel: Funnel[events.EdgeEvent, commands.EdgeCommand] = Funnel(
             side,
             self._dispatch,
@@ -116,6 +132,10 @@ class EdgeRuntime:
         inbox = self._funnel.inbox
         self._compute = compute
         self._drafter = Drafter(engine, compute, inbox, limit=DRAFTER_ORDERS)
+        self._objective = rules.objective
+        self._tuner: Tuner[events.EdgeEvent] = Tuner(
+            tuning or OwnProcess(), inbox, _proposed, limit=TUNER_ORDERS
+        )
         silent_after_s = rules.patience.silent_after_s
         stall_s = None if math.isinf(silent_after_s) else silent_after_s
         limits = ConnectionLimits(queued_frames=QUEUED_FRAMES, stall_s=stall_s, stop_s=stop_s)
@@ -148,6 +168,7 @@ class EdgeRuntime:
         hands.hire("pipesd edge funnel", self._funnel.run())
         hands.hire("pipesd edge connection", self._connect())
         hands.hire("pipesd edge drafter", self._drafter.run())
+        hands.hire("pipesd edge tuner", self._tuner.run())
 
     async def _connect(self) -> None:
         try:
@@ -223,6 +244,8 @@ class EdgeRuntime:
                 self._connection.tell(frame)
             case commands.DraftNext() | commands.ReleaseDraft():
                 self._drafter.tell(command)
+            case commands.TuneThresholds(report):
+                self._tuner.tell(Order(_OURSELVES, self._objective, report))
             case commands.AbortStep():
                 self._drafter.abort(command)
             case commands.EmitTokens(session, tokens):

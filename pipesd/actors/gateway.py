@@ -10,11 +10,14 @@ from pipesd.actors.connection import Connection, ConnectionLimits
 from pipesd.actors.link import Link
 from pipesd.actors.receiver import Reports
 from pipesd.actors.runtime import Crew, Funnel, Hooks, crew, in_good_order
+from pipesd.actors.tuner import Door, OwnProcess, Tuner
 from pipesd.actors.verifier import Verifier
 from pipesd.engines.base import TargetEngine
 from pipesd.session import commands, events
 from pipesd.session.cloud_side import CloudSide
 from pipesd.session.rules import CloudRules
+from pipesd.tuning import Proposal
+from pipesd.tuning_worker import Order
 from pipesd.wire.codec import Decoder
 from pipesd.wire.frames import EdgeFrame, Welcome
 
@@ -23,13 +26,17 @@ logger = logging.getLogger("pipesd.cloud")
 INBOX_EVENTS = 64
 
 
+def _proposed(peer: int, proposal: Proposal) -> events.CloudEvent:
+    return events.PeerTuned(peer, proposal.trial, proposal.thresholds)
+
+
 _Connection = Connection[events.CloudEvent, EdgeFrame]
 
 
 class Gateway:
     """The cloud's actors around one funnel."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each actor
         self,
         rules: CloudRules,
         welcome: Welcome,
@@ -38,7 +45,9 @@ class Gateway:
         *,
         limits: ConnectionLimits,
         hooks: Hooks,
+        tuning: Door | None = None,
     ) -> None:
+        """``tuning`` is what stands behind the tuner: a process of its own by default."""
         side = CloudSide(rules, welcome, engine.tokenizer.vocabulary)
         self._funnel: Funnel[events.CloudEvent, commands.CloudCommand] = Funnel(
             side,
@@ -50,6 +59,9 @@ class Gateway:
         self._limits = limits
         self._compute = compute
         self._verifier = Verifier(engine, compute, self._funnel.inbox, limit=rules.sessions_max + 2)
+        self._tuner: Tuner[events.CloudEvent] = Tuner(
+            tuning or OwnProcess(), self._funnel.inbox, _proposed, limit=3 * rules.connections_max
+        )
         self._hands: Crew | None = None
         self._peers: dict[int, _Connection] = {}
         self._peers_met = 0
@@ -63,6 +75,7 @@ class Gateway:
             self._hands = hands
             hands.hire("pipesd cloud funnel", self._funnel.run())
             hands.hire("pipesd cloud verifier", self._verifier.run())
+            hands.hire("pipesd cloud tuner", self._tuner.run())
             try:
                 async with in_good_order(self._stop):
                     yield
@@ -116,6 +129,9 @@ class Gateway:
                     self._peers[number].tell(frame)
             case commands.RunPass() | commands.ReleaseSequence():
                 self._verifier.tell(command)
+            case commands.TunePeer(number, trial):
+                objective, report = trial or ("balanced", None)
+                self._tuner.tell(Order(number, objective, report))
             case commands.ClosePeer(number):
                 if number in self._peers:
                     self._peers[number].finish()

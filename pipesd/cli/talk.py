@@ -19,6 +19,7 @@ from pipesd.cli.output import Timing, Writer, say_ids
 from pipesd.cli.process import signals, terminate
 from pipesd.cli.summaries import alone_summary, edge_summary
 from pipesd.edge import Edge, Generation
+from pipesd.session.tuned import Tuned
 from pipesd.summary import Summary, total
 from pipesd.terminal import PipeConsole, TerminalConsole
 from pipesd.text import Piece
@@ -122,9 +123,18 @@ class EdgeTalker:
     def stats(self) -> str:
         """Who answers, and what it took."""
         welcome = self._edge.welcome
-        return self._figures.text(
-            f"target {welcome.model}, {welcome.numerics} numerics; text of {self._session.length} tokens"
-        )
+        about = f"target {welcome.model}, {welcome.numerics} numerics; text of {self._session.length} tokens"
+        tuned = self._edge.tuned
+        return self._figures.text(about if tuned.trial is None else f"{about}\n{_tuning(tuned)}")
+
+
+def _tuning(tuned: Tuned) -> str:
+    where, limits = "here" if tuned.is_here else "at the cloud", tuned.thresholds
+    if limits is None:
+        now = "R1 follows its closed form"
+    else:
+        now = f"R1 {limits.r1:.3f}, R2 {limits.r2:.3f}, at most {limits.upper_tokens} drafts between two asks"
+    return f"thresholds are tuned {where}, trial {tuned.trial}: {now}"
 
 
 class AloneTalker:

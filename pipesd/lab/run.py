@@ -61,7 +61,7 @@ class Experiment:
         draft_bytes(self.wire, 0)  # raises for an unknown wire
         changed = {_ALIASES.get(name, name): value for name, value in self.changed.items()}
         verify = _verify(changed.pop("verify", preset.verify))
-        edge = EdgeConfig(engine="replay", policy=self.policy, **changed)  # type: ignore[arg-type]
+        edge = EdgeConfig(engine="replay", policy=self.policy, tuner="off", **changed)  # type: ignore[arg-type]
         policy_of(edge)
         return Play(
             trace=self.trace,

@@ -20,9 +20,11 @@ class CostMeter:
         self._answer = Median()
         self._link = Median()
         self._return = Median()
+        self._travel = Median()
         self._pass = LineFit()
         self._occupancy = Occupancy(LineFit())
-        self._pace: deque[tuple[float, int]] = deque()
+        self._pace: deque[tuple[float, int, float]] = deque()
+        self._pace_cloud_s = 0.0
         self._pace_s = 0.0
         self._pace_tokens = 0
         self._costs: LinkCosts | None = None
@@ -46,21 +48,27 @@ class CostMeter:
         """A verdict came so long after its ask had left the link."""
         self._return.add(seconds)
 
+    def travelled(self, seconds: float) -> None:
+        """The same without the cloud's share; a little less than nothing is nothing."""
+        self._travel.add(max(0.0, seconds))
+
     def passed(self, tokens: int, seconds: float) -> None:
         """A pass of the target over ``tokens`` tokens of ours."""
         self._pass.add(tokens, seconds)
 
-    def confirmed(self, tokens: int, seconds: float) -> None:
-        """So many tokens were confirmed in so much time of a running generation."""
+    def confirmed(self, tokens: int, seconds: float, cloud_s: float = 0.0) -> None:
+        """So many tokens were confirmed in so much time of a running generation, and of the cloud's work."""
         if not 0.0 <= seconds < math.inf:
             raise no_time(seconds)
-        self._pace.append((seconds, tokens))
+        self._pace.append((seconds, tokens, cloud_s))
         self._pace_s += seconds
         self._pace_tokens += tokens
+        self._pace_cloud_s += cloud_s
         if len(self._pace) > WINDOW:
-            oldest_s, oldest_tokens = self._pace.popleft()
+            oldest_s, oldest_tokens, oldest_cloud_s = self._pace.popleft()
             self._pace_s -= oldest_s
             self._pace_tokens -= oldest_tokens
+            self._pace_cloud_s -= oldest_cloud_s
 
     def trip(self) -> Trip:
         """For one session's batches."""
@@ -104,6 +112,11 @@ class CostMeter:
         return self._link.estimate
 
     @property
+    def travel_s(self) -> float | None:
+        """Both ways together, from the moment at which an ask has left."""
+        return self._travel.value
+
+    @property
     def passes(self) -> Line | None:
         """V(n) = v0 + v1·n."""
         return self._pass.line
@@ -117,6 +130,11 @@ class CostMeter:
     def token_s(self) -> float | None:
         """TPT of late: time per confirmed token, over the last verdicts."""
         return max(0.0, self._pace_s) / self._pace_tokens if self._pace_tokens else None
+
+    @property
+    def cloud_token_s(self) -> float:
+        """The cloud's work per confirmed token, over the last verdicts; 0 before the first."""
+        return max(0.0, self._pace_cloud_s) / self._pace_tokens if self._pace_tokens else 0.0
 
     def link_costs(self) -> LinkCosts | None:
         """For the plan: the same object while nothing has changed, None while not all is known."""

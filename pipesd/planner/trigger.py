@@ -76,6 +76,12 @@ class Trigger:
         self.r1 = thresholds.r1
         """As it stands now."""
 
+    def adopt(self, thresholds: Thresholds, rule: R1Rule) -> None:
+        """Go by other thresholds, from the next draft on."""
+        self._thresholds = thresholds
+        self._rule = rule
+        self.r1 = thresholds.r1
+
     @property
     def unasked_tokens(self) -> int:
         """Drafts since the last trigger that are still unverified."""

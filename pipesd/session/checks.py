@@ -1,9 +1,11 @@
 """What the edge holds its application and its cloud to."""
 
-from pipesd.errors import PeerError, UsageError
+from pipesd.errors import PeerError, UsageError, one_line
+from pipesd.session.commands import Failure
 from pipesd.session.events import PromptGiven
 from pipesd.session.ledger import Ledger, first_of
-from pipesd.wire.frames import PROMPT_TOKENS_MAX, Verdict, Welcome
+from pipesd.vocabulary import hashes_bytes
+from pipesd.wire.frames import PROMPT_TOKENS_MAX, PROTOCOL_VERSION, Verdict, Welcome
 
 
 def check_prompt(wish: PromptGiven, confirmed: int, grant: Welcome) -> None:
@@ -34,6 +36,25 @@ def check_prompt(wish: PromptGiven, confirmed: int, grant: Welcome) -> None:
         )
     if grant.greedy_only and not wish.sampling.greedy:
         raise UsageError("temperature: this cloud's model decodes greedily only; leave it at 0")
+
+
+def check_welcome(welcome: Welcome) -> None:
+    """Raise ``PeerError`` if a cloud grants what cannot be."""
+    if welcome.version != PROTOCOL_VERSION:
+        raise PeerError("version", f"the cloud speaks version {welcome.version} of the protocol")
+    if min(welcome.window_tokens, welcome.chunk_tokens, welcome.context_tokens - 1) < 1:
+        raise PeerError("protocol", "the cloud grants no window, chunk or context")
+    if len(welcome.vocabulary_hashes) != hashes_bytes(welcome.vocabulary_size):
+        raise PeerError("protocol", "the cloud's vocabulary hashes do not fit its vocabulary's size")
+
+
+def unlike_tokenizers(model: str, how: str) -> Failure:
+    """Why this draft and that target cannot work together."""
+    return Failure(
+        "vocabulary",
+        f"the draft's tokenizer differs from that of {one_line(model)} ({how}); "
+        "use a draft model of the target's family",
+    )
 
 
 def check_verdict(

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pipesd.errors import PeerError
+from pipesd.planner.trigger import Thresholds
 from pipesd.session import events
 from pipesd.session.cloud import CloudSession
-from pipesd.session.commands import ClosePeer, CloudCommand, ReleaseSequence, RunPass, SendToPeer
+from pipesd.session.commands import ClosePeer, CloudCommand, ReleaseSequence, RunPass, SendToPeer, TunePeer
 from pipesd.session.passes import Share, collect
 from pipesd.session.phases import CloudPhase, require_legal
 from pipesd.session.rules import CloudRules
@@ -24,6 +25,7 @@ from pipesd.wire import frames
 @dataclass(slots=True)
 class _Peer:
     phase: CloudPhase = CloudPhase.GREETING
+    is_tuned: bool = False
     sessions: dict[int, CloudSession | None] = field(default_factory=dict)
     """None marks a session that was refused or has failed: frames for it may still be on their way."""
 
@@ -44,6 +46,9 @@ class CloudSide:
 
         self._riders: dict[CloudSession, int] = {}
         """Sessions that owe nothing but have drafts, and their peers; kept if the policy looks at them."""
+
+        self._at_tuner: set[int] = set()
+        """Peers whose report it has not answered yet; those that have gone meanwhile are among them."""
 
         self._pass: list[Share] | None = None
         self._free_sequences = list(range(rules.sessions_max))
@@ -80,6 +85,8 @@ class CloudSide:
                 yield from self._settle(picks, now)
             case events.PassFailed(reason):
                 yield from self._fail_pass(reason)
+            case events.PeerTuned():
+                yield self._advise(event)
             case events.PeerConnected(peer):
                 yield from self._meet(peer, now)
             case events.PeerClosed(peer, _):
@@ -121,6 +128,8 @@ class CloudSide:
         match frame:
             case frames.Draft() | frames.Prompt() | frames.Cancel():
                 yield from self._text_frame(number, peer, frame, now)
+            case frames.Telemetry():
+                yield from self._tune(number, peer, frame)
             case frames.Hello():
                 yield from self._greet(number, peer, frame, now)
             case frames.Open(session):
@@ -159,7 +168,24 @@ class CloudSide:
         if peer is not None:
             for session in peer.sessions.values():
                 yield from self._release(session)
+            if peer.is_tuned and number not in self._at_tuner:
+                yield TunePeer(number, None)
             yield ClosePeer(number)
+
+    def _tune(self, number: int, peer: _Peer, told: frames.Telemetry) -> Iterator[CloudCommand]:
+        """A report before the answer to the last, or one too many for the tuner, is passed over."""
+        if not self._rules.tunes:
+            raise PeerError("unsupported", "this cloud does not tune")
+        if number not in self._at_tuner and len(self._at_tuner) < self._rules.connections_max:
+            self._at_tuner.add(number)
+            peer.is_tuned = True
+            yield TunePeer(number, (told.objective, told.report))
+
+    def _advise(self, tuned: events.PeerTuned) -> CloudCommand:
+        self._at_tuner.discard(tuned.peer)
+        if tuned.peer not in self._peers:
+            return TunePeer(tuned.peer, None)
+        return SendToPeer(tuned.peer, _proposed(tuned.trial, tuned.thresholds))
 
     def _check_silence(self, now: float) -> Iterator[CloudCommand]:
         patience = self._rules.patience
@@ -290,3 +316,10 @@ class CloudSide:
             for number, session in list(self._peers[peer].sessions.items()):
                 if session in involved:
                     yield from self._fail(peer, number, "engine", f"the target failed: {reason}")
+
+
+def _proposed(trial: int, thresholds: Thresholds | None) -> frames.Thresholds:
+    if thresholds is None:
+        return frames.Thresholds(trial, None, 0.0, 1, 1)
+    limits = thresholds.upper_tokens, thresholds.lower_tokens
+    return frames.Thresholds(trial, thresholds.r1, thresholds.r2, *limits)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipesd.errors import LinkError, PeerError, PipeSDError, RefusedError, UsageError
-from pipesd.values import Finish, Sampling, Slice, Stretch
+from pipesd.values import Finish, Objective, Sampling, Slice, Stretch, TrialReport
 from pipesd.wire.faults import is_retryable
 from pipesd.wire.frames import CloudFrame, EdgeFrame, Welcome
 
@@ -65,6 +65,13 @@ class DraftNext:
     feed: tuple[Stretch, ...]
     sampling: Sampling
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TuneThresholds:
+    """tuner. Learn from this trial, and propose the next."""
+
+    report: TrialReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,14 @@ class SendToPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class TunePeer:
+    """tuner. Learn from a trial of this peer, and propose the next; None: it has gone."""
+
+    peer: int
+    trial: tuple[Objective, TrialReport] | None
+
+
+@dataclass(frozen=True, slots=True)
 class ClosePeer:
     """gateway. Send what is queued, then close."""
 
@@ -162,6 +177,7 @@ EdgeCommand = (
     SendFrame
     | DraftNext
     | AbortStep
+    | TuneThresholds
     | ReleaseDraft
     | AnnounceReady
     | EmitTokens
@@ -170,4 +186,4 @@ EdgeCommand = (
     | CloseLink
 )
 
-CloudCommand = SendToPeer | ClosePeer | RunPass | ReleaseSequence
+CloudCommand = SendToPeer | ClosePeer | RunPass | ReleaseSequence | TunePeer

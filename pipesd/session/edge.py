@@ -12,6 +12,7 @@ import msgspec
 from pipesd.errors import PeerError, UsageError
 from pipesd.planner.ahead import gain_s
 from pipesd.planner.occupancy import Gap
+from pipesd.planner.trigger import Thresholds
 from pipesd.session.checks import check_prompt, check_verdict
 from pipesd.session.commands import (
     DraftNext,
@@ -29,7 +30,7 @@ from pipesd.session.ledger import Ledger
 from pipesd.session.outbox import Outbox
 from pipesd.session.phases import TextPhase
 from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, EdgeRules
-from pipesd.values import Finish, Sampling, Stretch
+from pipesd.values import COST_WEIGHTS, Finish, Sampling, Stretch
 from pipesd.wire.frames import Cancel, Close, Draft, Open, Prompt, Verdict, Welcome
 
 
@@ -82,8 +83,12 @@ class EdgeSession:
         self._ledger = Ledger(grant.chunk_tokens)
         self._policy = rules.policy
         self._calibrated = rules.policy.r1_rule == "closed_form"
+        self._cost_weight = 0.0 if rules.tuner == "off" else COST_WEIGHTS[rules.objective]
         self._outbox = Outbox(rules.policy)
         self._experience = SessionExperience(experience)
+        self._trial_start = (0, 0)
+        """Epoch and position: drafts before it were made before the tuner's trial began."""
+
         self.link_idle = self._experience.link_idle
         """To be called when what ``next_frame`` gave last has left."""
 
@@ -189,6 +194,17 @@ class EdgeSession:
             self._end_generation()
             yield SendFrame(Cancel(self._number, self._ledger.epoch))
             yield FinishGeneration(self._number, None, generation.stats)
+
+    def adopt(self, thresholds: Thresholds | None) -> None:
+        """Go by other thresholds from the next draft on; None is what the policy begins with."""
+        policy = self._policy
+        self._calibrated = thresholds is None and policy.r1_rule == "closed_form"
+        self._trial_start = (self._ledger.epoch, self._ledger.end)
+        if thresholds is None:
+            self._outbox.trigger.adopt(policy.thresholds, policy.r1_rule)
+        else:
+            self._outbox.trigger.adopt(thresholds, "fixed")
+        self._use_what_was_learned()
 
     def pause(self, *, paused: bool) -> None:
         """Stop drafting while nobody reads."""
@@ -337,7 +353,8 @@ class EdgeSession:
         generation.accepted += agreed
         generation.corrections += first_wrong is not None
         generation.verdicts += 1
-        self._experience.judged(frame, agreed, first_wrong is not None, now)
+        counts = (frame.epoch, base) >= self._trial_start
+        self._experience.judged(frame, agreed, first_wrong is not None, now, counts=counts)
         if first_wrong is None:
             self._outbox.confirmed(books.confirmed, len(books.suffix))
         else:
@@ -355,7 +372,7 @@ class EdgeSession:
 
     def _use_what_was_learned(self) -> None:
         self._outbox.learn(self._experience.link_costs())
-        r1 = self._experience.r1() if self._calibrated else None
+        r1 = self._experience.r1(self._cost_weight) if self._calibrated else None
         if r1 is not None:
             self._outbox.trigger.r1 = r1
 

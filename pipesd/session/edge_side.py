@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipesd.errors import LinkError, PeerError, UsageError, one_line
 from pipesd.session import events
+from pipesd.session.checks import check_welcome, unlike_tokenizers
 from pipesd.session.commands import (
     AbortStep,
     AnnounceReady,
@@ -22,8 +23,9 @@ from pipesd.session.edge import EdgeSession
 from pipesd.session.experience import Experience
 from pipesd.session.phases import EdgePhase, require_legal
 from pipesd.session.rules import EdgeRules
+from pipesd.session.tuned import Tuned
 from pipesd.session.watch import Watch
-from pipesd.vocabulary import Vocabulary, hashes_bytes
+from pipesd.vocabulary import Vocabulary
 from pipesd.wire import frames
 
 if TYPE_CHECKING:
@@ -57,7 +59,10 @@ class EdgeSide:
         self._abort_told_s: float | None = None
         """When it was told to abort, if it was."""
 
-        self._experience = Experience()
+        self.tuned = Tuned(rules)
+        """What the tuner is told and has proposed; others may read it."""
+
+        self._experience = Experience(self.tuned.trials)
         self._told_frames = 0
         """How many frames the sender was told."""
 
@@ -71,7 +76,6 @@ class EdgeSide:
         """The sessions in the order of their turns at the link; the one that sent last comes last."""
 
         self._sent_last: int | None = None
-        """The session whose drafts went out last."""
 
     # -- the door ---------------------------------------------------------------------------------------
 
@@ -122,6 +126,8 @@ class EdgeSide:
                 self._end_step(event, now)
             case events.LinkIdle(sent):
                 self._note_idle(sent, now)
+            case events.ThresholdsProposed(trial, thresholds):
+                self._adopt(changed=self.tuned.begin(trial, thresholds))
             case events.FrameReceived() | events.BytesRejected() | events.DeadlineReached() if self._is_over:
                 pass
             case events.FrameReceived(frame):
@@ -176,6 +182,8 @@ class EdgeSide:
             raise UsageError(f"all {self._welcome.sessions_max} sessions are open; close one first")
         self._newest_session = number
         session = EdgeSession(number, self._rules, self._welcome, len(self._vocabulary), self._experience)
+        if self.tuned.thresholds is not None:
+            session.adopt(self.tuned.thresholds)
         self._sessions[number] = session
         self._turns[number] = None
         return session.open()
@@ -273,6 +281,8 @@ class EdgeSide:
         match frame:
             case frames.Verdict():
                 yield from self._verdict(frame, now)
+            case frames.Thresholds():
+                self._adopt(changed=self.tuned.hear(frame))
             case frames.Welcome():
                 yield from self._welcomed(frame, now)
             case frames.Block(number, pieces):
@@ -289,12 +299,7 @@ class EdgeSide:
                 pass
 
     def _welcomed(self, welcome: frames.Welcome, now: float) -> Iterator[EdgeCommand]:
-        if welcome.version != frames.PROTOCOL_VERSION:
-            raise PeerError("version", f"the cloud speaks version {welcome.version} of the protocol")
-        if min(welcome.window_tokens, welcome.chunk_tokens, welcome.context_tokens - 1) < 1:
-            raise PeerError("protocol", "the cloud grants no window, chunk or context")
-        if len(welcome.vocabulary_hashes) != hashes_bytes(welcome.vocabulary_size):
-            raise PeerError("protocol", "the cloud's vocabulary hashes do not fit its vocabulary's size")
+        check_welcome(welcome)
         self._welcome = welcome
         yield from self._find_difference(welcome, 0, now)
 
@@ -305,11 +310,13 @@ class EdgeSide:
             yield SendFrame(frames.BlockWanted(self._differing))
             return
         if welcome.cutting and self._vocabulary.cutting not in {b"", welcome.cutting}:
-            message = (
-                f"the draft's tokenizer differs from that of {one_line(welcome.model)} (its tokens are the "
-                "same, but it cuts text into others); use a draft model of the target's family"
-            )
-            yield from self._part(Failure("vocabulary", message))
+            how = "its tokens are the same, but it cuts text into others"
+            yield from self._part(unlike_tokenizers(welcome.model, how))
+            return
+        try:
+            self.tuned.meet(tunes=welcome.tunes)
+        except UsageError as error:
+            yield from self._part(Failure("usage", str(error)))
             return
         self._phase = EdgePhase.READY
         self._greeting_ends = math.inf
@@ -329,16 +336,19 @@ class EdgeSide:
             f"{token} is {ours[:_BYTES_SHOWN]!r} here and {theirs[:_BYTES_SHOWN]!r} there"
             for token, ours, theirs in differing[:_IDS_NAMED]
         )
-        message = (
-            f"the draft's tokenizer differs from that of {one_line(welcome.model)} (token {named}); "
-            "use a draft model of the target's family"
-        )
-        yield from self._part(Failure("vocabulary", message))
+        yield from self._part(unlike_tokenizers(welcome.model, f"token {named}"))
 
     def _verdict(self, frame: frames.Verdict, now: float) -> Iterator[EdgeCommand]:
         session = self._known_session(frame.session)
         if session is not None:
             yield from session.verdict(frame, now)
+            report = self.tuned.report(self._experience.conditions_ms)
+            if report is not None:
+                yield report
+
+    def _adopt(self, *, changed: bool) -> None:
+        for session in self._sessions.values() if changed else ():
+            session.adopt(self.tuned.thresholds)
 
     def _known_session(self, number: int) -> EdgeSession | None:
         """None if we closed it; its last frames may still be on their way."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipesd.planner.trigger import Thresholds
 from pipesd.values import Sampling
 from pipesd.wire.frames import CloudFrame, EdgeFrame
 
@@ -54,6 +55,15 @@ class StepAborted:
     """drafter. The step was stopped half-way; its tokens are not in the cache."""
 
     step: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdsProposed:
+    """tuner. What is to be tried next."""
+
+    trial: int
+    thresholds: Thresholds | None
+    """None leaves R1 to the closed form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +164,16 @@ class PeerRejected:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerTuned:
+    """tuner. What this peer is to try next."""
+
+    peer: int
+    trial: int
+    thresholds: Thresholds | None
+    """None leaves R1 to the closed form."""
+
+
+@dataclass(frozen=True, slots=True)
 class PassDone:
     """verifier. The picks of each slice of the pass, in order."""
 
@@ -176,6 +196,7 @@ EdgeEvent = (
     | TokenDrafted
     | StepAborted
     | DraftFailed
+    | ThresholdsProposed
     | SessionWanted
     | SessionLeft
     | PromptGiven
@@ -191,6 +212,7 @@ CloudEvent = (
     | PeerClosed
     | PeerFrame
     | PeerRejected
+    | PeerTuned
     | PassDone
     | PassFailed
     | DeadlineReached

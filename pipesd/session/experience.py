@@ -10,6 +10,7 @@ from pipesd.planner.batches import LinkCosts
 from pipesd.planner.calibration import Calibration
 from pipesd.planner.costs import CostMeter
 from pipesd.planner.occupancy import Gap
+from pipesd.session.trials import Trials
 from pipesd.wire.frames import Verdict
 
 _FED_TOKENS_MAX = 2
@@ -21,9 +22,22 @@ _MOMENT_SHARE = 0.1
 class Experience:
     """Shared by all sessions of an edge."""
 
-    def __init__(self) -> None:
+    def __init__(self, trials: Trials | None = None) -> None:
+        """``trials`` are kept if somebody tunes."""
         self.costs = CostMeter()
         self.calibration = Calibration()
+        self.trials = trials
+
+    def conditions_ms(self) -> tuple[float, ...]:
+        """The fields of ``Conditions``; empty while too little is known."""
+        costs = self.costs
+        draft_s, travel_s, passes = costs.draft_s, costs.travel_s, costs.passes
+        if draft_s is None or travel_s is None or passes is None:
+            return ()
+        occupancy = costs.occupancy
+        link = (0.0, 0.0) if occupancy is None else (occupancy.fixed.value, occupancy.slope.value)
+        target = passes.fixed.value, passes.slope.value
+        return tuple(1e3 * each for each in (draft_s, costs.abort_s or 0.0, travel_s, *link, *target))
 
 
 class SessionExperience:
@@ -32,6 +46,7 @@ class SessionExperience:
     def __init__(self, shared: Experience) -> None:
         self._costs = shared.costs
         self._calibration = shared.calibration
+        self._trials = shared.trials
         self._trip = shared.costs.trip()
         self._worths: deque[tuple[float, float]] = deque()
         """(confidence, probability of acceptance when it was made) of each draft of the suffix."""
@@ -71,9 +86,16 @@ class SessionExperience:
         if self._asked and self._ask_left_s is None:
             self._ask_left_s = now
 
-    def judged(self, verdict: Verdict, agreed: int, contradicted: bool, now: float) -> None:
-        """A verdict confirmed ``agreed`` drafts of the suffix, and maybe contradicted the next one."""
+    def judged(
+        self, verdict: Verdict, agreed: int, contradicted: bool, now: float, *, counts: bool = True
+    ) -> None:
+        """A verdict confirmed ``agreed`` drafts of the suffix, and maybe contradicted the next one.
+
+        It counts for the tuner's trial unless its drafts were made before that.
+        """
         worths, learn = self._worths, self._calibration.learn
+        if self._trials is not None:
+            self._note_trial(self._trials, verdict, agreed, contradicted, now, counts=counts)
         for _ in range(agreed):
             learn(worths.popleft()[0], accepted=True)
         if contradicted:
@@ -82,10 +104,24 @@ class SessionExperience:
         self._time_answer(verdict, now)
         if self._newest_s is not None:
             tokens = verdict.accepted + len(verdict.tokens)
-            self._costs.confirmed(tokens, now - self._newest_s)
+            self._costs.confirmed(tokens, now - self._newest_s, verdict.pass_us / 1e6)
             if verdict.pass_us:  # none if it was only said again
                 self._costs.passed(verdict.judged + 1, verdict.pass_us / 1e6)
         self._newest_s = now
+
+    def _note_trial(
+        self, trials: Trials, verdict: Verdict, agreed: int, contradicted: bool, now: float, *, counts: bool
+    ) -> None:
+        worths = list(self._worths)
+        drafts = [(*worth, True) for worth in worths[:agreed]]
+        if contradicted:
+            drafts.append((*worths[agreed], False))
+            trials.drafts_judged(drafts, [confidence for confidence, _ in worths[agreed + 1 :]])
+        else:
+            trials.drafts_judged(drafts, ())
+        tokens = verdict.accepted + len(verdict.tokens)
+        if counts and tokens and self._newest_s is not None:
+            trials.verdict(tokens, max(0.0, now - self._newest_s), verdict.pass_us / 1e6)
 
     def _time_answer(self, verdict: Verdict, now: float) -> None:
         end = verdict.base + verdict.accepted + len(verdict.tokens)
@@ -96,6 +132,7 @@ class SessionExperience:
         if answered is not None:
             if not self._asked and self._ask_left_s is not None:
                 self._costs.returned(now - self._ask_left_s)
+                self._costs.travelled(now - self._ask_left_s - (verdict.queue_us + verdict.pass_us) / 1e6)
             self._costs.answered(now - answered, verdict.queue_us / 1e6, verdict.pass_us / 1e6)
 
     def discarded(self) -> None:
@@ -117,15 +154,19 @@ class SessionExperience:
 
     # -- what is expected -------------------------------------------------------------------------------
 
-    def r1(self) -> float | None:
+    def r1(self, cost_weight: float = 0.0) -> float | None:
         """The closed form of R1: what one more draft costs, over TPT; None before both are known.
 
-        A draft costs its step, or its place on the link if that takes longer.
+        A draft costs its step, or its place on the link if that takes longer; and, so weighted, its part of a
+        pass, as a token costs the cloud's work for it.
         """
         draft_s, token_s, link = self._costs.draft_s, self._costs.token_s, self._costs.link_costs()
         if draft_s is None or not token_s:
             return None
         another_s = draft_s if link is None else max(draft_s, link.token_s)
+        if cost_weight and (passes := self._costs.passes) is not None:
+            another_s += cost_weight * passes.slope.value
+            token_s += cost_weight * self._costs.cloud_token_s
         return min(1.0, another_s / token_s)
 
     def may_upload_ahead(self, tokens: int, now: float) -> bool:

@@ -42,7 +42,15 @@ LEGAL_AT_EDGE: Mapping[EdgePhase, frozenset[type]] = {
     EdgePhase.GREETING: frozenset({frames.Welcome, frames.Refuse, frames.Fault, frames.Bye}),
     EdgePhase.COMPARING: frozenset({frames.Block, frames.Fault, frames.Bye, frames.Ping, frames.Pong}),
     EdgePhase.READY: frozenset(
-        {frames.Opened, frames.Verdict, frames.Fault, frames.Bye, frames.Ping, frames.Pong}
+        {
+            frames.Opened,
+            frames.Verdict,
+            frames.Thresholds,
+            frames.Fault,
+            frames.Bye,
+            frames.Ping,
+            frames.Pong,
+        }
     ),
     EdgePhase.CLOSED: frozenset(),
 }
@@ -57,6 +65,7 @@ LEGAL_AT_CLOUD: Mapping[CloudPhase, frozenset[type]] = {
             frames.Cancel,
             frames.Close,
             frames.BlockWanted,
+            frames.Telemetry,
             frames.Fault,
             frames.Bye,
             frames.Ping,
@@ -66,9 +75,7 @@ LEGAL_AT_CLOUD: Mapping[CloudPhase, frozenset[type]] = {
     CloudPhase.CLOSED: frozenset(),
 }
 
-UNSUPPORTED: frozenset[type] = frozenset(
-    {frames.Resume, frames.Restore, frames.Resumed, frames.Telemetry, frames.Thresholds}
-)
+UNSUPPORTED: frozenset[type] = frozenset({frames.Resume, frames.Restore, frames.Resumed})
 """Frames of the protocol that this version answers with ``Fault`` code ``unsupported``."""
 
 assert LEGAL_AT_EDGE.keys() == set(EdgePhase), "a phase of the edge without a row"

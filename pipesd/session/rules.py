@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from pipesd.planner.policies import ASKS_MAX, POLICIES, Policy
-from pipesd.values import Verify
+from pipesd.values import Objective, TunerPlace, Verify
 
 __all__ = ["ALONE_TOKENS", "ASKS_MAX", "CloudRules", "EdgeRules", "Patience"]
 
@@ -37,6 +37,8 @@ class EdgeRules:
     draft_context_tokens: int = 2**31
     """Most tokens the draft model can hold."""
 
+    tuner: TunerPlace = "off"
+    objective: Objective = "balanced"
     patience: Patience = field(default_factory=Patience)
     client: str = "pipesd"
     """Name told to the cloud."""
@@ -57,4 +59,7 @@ class CloudRules:
     """Most tokens evaluated in one pass, a prompt chunk aside."""
 
     verify: Verify = "piggyback"
+    tunes: bool = False
+    """Whether it answers ``Telemetry``."""
+
     patience: Patience = field(default_factory=Patience)

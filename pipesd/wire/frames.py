@@ -10,9 +10,9 @@ from typing import Annotated
 
 import msgspec
 
-from pipesd.values import Finish, Position, Sampling, Seed, TokenId
+from pipesd.values import Finish, Objective, Position, Sampling, Seed, Share, TokenId, TrialReport
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 PROMPT_TOKENS_MAX = 200_000
 """Most tokens of one prompt; at 5 bytes each they still fit a frame."""
@@ -25,8 +25,6 @@ SessionNumber = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 Line = Annotated[str, msgspec.Meta(max_length=1_000)]
 Template = Annotated[str, msgspec.Meta(max_length=200_000)]
-Milliseconds = Annotated[float, msgspec.Meta(ge=0, lt=2**53)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 _LINE_CHARACTERS_MAX = 1_000
 
@@ -85,6 +83,9 @@ class Welcome(Frame, frozen=True, tag=4):
 
     cutting: Annotated[bytes, msgspec.Meta(max_length=64)] = b""
     """See ``vocabulary.Vocabulary``; empty if it is not known."""
+
+    tunes: bool = False
+    """Whether this cloud answers ``Telemetry``."""
 
 
 class Refuse(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -197,25 +198,19 @@ class Resumed(Frame, frozen=True, tag=15):
 
 
 class Telemetry(Frame, frozen=True, tag=16):
-    """edge → cloud. What one trial of the tuner measured."""
+    """edge → cloud. What one trial of the tuner measured; its answer is ``Thresholds``."""
 
-    session: SessionNumber
-    trial: Number
-    tokens: Number
-    """Tokens confirmed in the trial."""
-
-    elapsed_ms: Milliseconds
-    cloud_ms: Milliseconds
-    verdicts: tuple[tuple[Share, bool], ...]
-    """(confidence, accepted) of each judged draft."""
+    objective: Objective
+    report: TrialReport
 
 
 class Thresholds(Frame, frozen=True, tag=17):
     """cloud → edge. What the tuner proposes for the next trial."""
 
-    session: SessionNumber
     trial: Number
-    r1: Share
+    r1: Share | None
+    """None leaves R1 to the closed form, and the others as they were at first."""
+
     r2: Share
     upper_tokens: Number
     lower_tokens: Number

@@ -11,6 +11,7 @@ from pipesd.actors.connection import ConnectionLimits
 from pipesd.actors.edge_runtime import EdgeRuntime, TokenStream
 from pipesd.actors.gateway import Gateway
 from pipesd.actors.runtime import Hooks
+from pipesd.actors.tuner import Door
 from pipesd.engines.base import TargetIdentity
 from pipesd.errors import EngineError
 from pipesd.lab.link import LinkModel, MemoryLink, memory_link
@@ -152,11 +153,13 @@ class Plan:
     cloud_rules: CloudRules = field(default_factory=CloudRules)
     limits: ConnectionLimits = LIMITS
     observers: Sequence[Observer] = ()
+    edge_tuning: Door | None = None
+    cloud_tuning: Door | None = None
 
 
 @asynccontextmanager
 async def gateway(plan: Plan) -> AsyncIterator[Gateway]:
-    grant = welcome(context=plan.target.identity.context_tokens)
+    grant = welcome(context=plan.target.identity.context_tokens, tunes=plan.cloud_rules.tunes)
     compute = ModelledCompute(plan.pass_pace)
     served = Gateway(
         plan.cloud_rules,
@@ -165,6 +168,7 @@ async def gateway(plan: Plan) -> AsyncIterator[Gateway]:
         compute,
         limits=plan.limits,
         hooks=Hooks(observers=plan.observers),
+        tuning=plan.cloud_tuning,
     )
     async with served.running():
         yield served
@@ -186,7 +190,13 @@ async def edge_over(
     engine = draft or ToyDraft(always_right=plan.always_right)
     compute = ModelledCompute(plan.draft_pace)
     runtime = EdgeRuntime(
-        plan.rules, link, engine, compute, stop_s=1.0, hooks=Hooks(observers=plan.observers)
+        plan.rules,
+        link,
+        engine,
+        compute,
+        stop_s=1.0,
+        hooks=Hooks(observers=plan.observers),
+        tuning=plan.edge_tuning,
     )
     async with runtime.running():
         yield runtime

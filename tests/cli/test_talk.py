@@ -16,19 +16,22 @@ from pipesd.edge import connect
 from pipesd.engines.alone import answer_alone
 from pipesd.engines.scripted import ScriptedTarget
 from pipesd.errors import UsageError
+from pipesd.planner.trigger import Thresholds
 from pipesd.summary import UNVERIFIED
-from pipesd.values import Sampling
+from pipesd.values import Sampling, TunerPlace
 
 CLOUD = CloudConfig(engine="scripted", listen="127.0.0.1:0", tokens_max=10)
-EDGE = EdgeConfig(engine="scripted", tokens_max=10)
+EDGE = EdgeConfig(engine="scripted", tokens_max=10, tuner="off")
 
 Talking = Callable[..., AbstractAsyncContextManager[AloneTalker | EdgeTalker]]
 
 
 @asynccontextmanager
-async def at_the_edge(*stop: str, show_ids: bool = False) -> AsyncIterator[EdgeTalker]:
+async def at_the_edge(
+    *stop: str, show_ids: bool = False, tuner: TunerPlace = "off"
+) -> AsyncIterator[EdgeTalker]:
     async with serve(CLOUD) as cloud:
-        config = replace(EDGE, cloud="{}:{}".format(*cloud.address))
+        config = replace(EDGE, cloud="{}:{}".format(*cloud.address), tuner=tuner)
         async with connect(config) as edge, AsyncExitStack() as sessions:
             talker = EdgeTalker(edge, sessions, stop, show_ids=show_ids)
             await talker.reset()
@@ -83,6 +86,22 @@ async def test_an_answer_that_is_left_keeps_what_was_read(talking: Talking):
         assert "no answer is complete yet" in talker.stats()
         assert f"text of {7 + len(read)} tokens" in talker.stats()
         assert await answered(talker, "Go on") == as_text(path_behind(b"Tell me", *read, *b"Go on"))
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "line"),
+    [
+        (None, "thresholds are tuned here, trial 4: R1 follows its closed form"),
+        (
+            Thresholds(0.8, 0.6, 8, 2),
+            "thresholds are tuned here, trial 4: R1 0.800, R2 0.600, at most 8 drafts between two asks",
+        ),
+    ],
+)
+async def test_figures_say_what_the_tuner_does(thresholds: Thresholds | None, line: str):
+    async with at_the_edge(tuner="edge") as talker:
+        talker._edge.tuned.begin(4, thresholds)
+        assert talker.stats().splitlines()[1] == line
 
 
 @both

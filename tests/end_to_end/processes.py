@@ -24,9 +24,10 @@ SETTINGS = {
     "PIPESD_CONFIG": os.devnull,
     "PIPESD_EDGE_ENGINE": "scripted",
     "PIPESD_CLOUD_ENGINE": "scripted",
+    "PIPESD_EDGE_TUNER": "off",
     "PYTHONUNBUFFERED": "1",
 }
-"""No file of the user's, and no model unless a flag asks for one."""
+"""No file of the user's, and neither a model nor a tuner unless a flag asks for one."""
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -130,7 +130,8 @@ async def connected(
     async with gateway.running(), listening("127.0.0.1", 0, gateway.accept) as (host, port):
         link = await open_tcp_link(host, port, 5.0)
         hooks = Hooks(observers=(observer,) if observer else (), clock=monotonic)
-        async with connect_over(config, link, drafter.engine, drafter.door, hooks) as edge:
+        untuned = replace(config, tuner="off")
+        async with connect_over(untuned, link, drafter.engine, drafter.door, hooks) as edge:
             yield edge
 
 

@@ -22,14 +22,15 @@ def parts(line: Line | None) -> tuple[float, float]:
 def test_each_measurement_is_kept_apart() -> None:
     meter = CostMeter()
     assert (meter.draft_s, meter.abort_s, meter.answer_s, meter.return_s, meter.link) == (None,) * 5
-    assert (meter.passes, meter.occupancy, meter.token_s, meter.link_costs()) == (None,) * 4
+    assert (meter.travel_s, meter.passes, meter.occupancy, meter.token_s, meter.link_costs()) == (None,) * 5
     for factor in (1, 2, 30):
         meter.drafted(0.03 * factor)
         meter.aborted(0.002 * factor)
         meter.answered(0.1 * factor, 0.01 * factor, 0.04 * factor)
         meter.returned(0.08 * factor)
+        meter.travelled(0.03 * factor)
     assert (meter.draft_s, meter.abort_s) == (same(0.06), same(0.004))
-    assert (meter.answer_s, meter.return_s) == (same(0.2), same(0.16))
+    assert (meter.answer_s, meter.return_s, meter.travel_s) == (same(0.2), same(0.16), same(0.06))
     assert meter.link is not None
     assert meter.link.value == same(0.1)
     for _ in range(4):
@@ -60,6 +61,26 @@ def test_pace_is_time_per_confirmed_token_over_the_last_verdicts() -> None:
     for _ in range(WINDOW):
         meter.confirmed(5, 0.5)
     assert meter.token_s == same(0.1)
+
+
+def test_the_clouds_work_per_token_is_counted_over_the_same_verdicts() -> None:
+    meter = CostMeter()
+    assert meter.cloud_token_s == 0.0
+    meter.confirmed(4, 0.3, 0.12)
+    meter.confirmed(1, 0.2, 0.03)
+    assert meter.cloud_token_s == same(0.03)
+    for _ in range(WINDOW):
+        meter.confirmed(5, 0.5, 0.05)
+    assert (meter.token_s, meter.cloud_token_s) == (same(0.1), same(0.01))
+    for _ in range(WINDOW):
+        meter.confirmed(1, 0.5)
+    assert meter.cloud_token_s == same(0.0)
+
+
+def test_a_way_that_seems_to_take_less_than_nothing_takes_nothing() -> None:
+    meter = CostMeter()
+    meter.travelled(-1e-6)
+    assert meter.travel_s == 0.0
 
 
 @pytest.mark.parametrize(

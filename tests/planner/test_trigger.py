@@ -298,3 +298,29 @@ def test_it_fires_exactly_where_the_paper_says(rule: Thresholds, sureness: list[
         if fires:
             since.clear()
         assert trigger.unasked_tokens == trigger.drafted_tokens == len(since) < rule.upper_tokens
+
+
+@pytest.mark.parametrize("rule", get_args(R1Rule))
+def test_other_thresholds_hold_from_the_next_draft_on(rule: R1Rule) -> None:
+    trigger = Trigger(Thresholds(r1=0.0, r2=0.0, upper_tokens=100))
+    assert [drafted(trigger, 0.4) for _ in range(3)] == [False, False, False]
+    trigger.adopt(Thresholds(r1=0.0, r2=0.5, upper_tokens=100), rule)
+    assert trigger.unasked_tokens == 3
+    assert not drafted(trigger, 0.6)
+    assert drafted(trigger, 0.5)
+
+
+def test_thresholds_that_are_adopted_bring_their_own_r1() -> None:
+    trigger = Trigger(Thresholds(r1=0.9, r2=0.0), "closed_form")
+    trigger.r1 = 0.3
+    trigger.adopt(Thresholds(r1=0.6, r2=0.0), "fixed")
+    assert trigger.r1 == 0.6
+    assert [drafted(trigger, 0.8) for _ in range(3)] == [False, False, True]
+
+
+def test_drafts_before_a_change_count_towards_the_number_of_tokens() -> None:
+    trigger = Trigger(Thresholds(r1=0.0, r2=0.0, upper_tokens=100))
+    drafted(trigger, 1.0)
+    drafted(trigger, 1.0)
+    trigger.adopt(Thresholds(r1=0.0, r2=0.0, upper_tokens=3), "fixed")
+    assert drafted(trigger, 1.0)

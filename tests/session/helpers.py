@@ -22,7 +22,7 @@ from pipesd.session.edge_side import EdgeSide
 from pipesd.session.ledger import Ledger
 from pipesd.session.phases import CloudPhase, TextPhase
 from pipesd.session.rules import ASKS_MAX, CloudRules, EdgeRules
-from pipesd.values import Ahead, Batching, Finish, Sampling, Slice, Stretch, Verify
+from pipesd.values import Ahead, Batching, Finish, Sampling, Slice, Stretch, TrialReport, Verify
 from pipesd.vocabulary import Vocabulary
 from pipesd.wire import frames
 from tests.session.world import WORDS, Turn, World, check_no_ask_waits, target_next
@@ -77,6 +77,9 @@ policies = st.builds(
     writers=st.sampled_from(["both", "both", "both", "cloud"]),
 )
 """Any way to draft, send and ask; the target alone now and then."""
+
+NOTHING = TrialReport(0, (), (), (), ())
+"""A report on a trial in which nothing happened."""
 
 FOUR = CloudRules(sessions_max=WELCOME.sessions_max)
 
@@ -412,6 +415,8 @@ class HostileWorld(World):
                     self.running = slices
                 case commands.ReleaseSequence(sequence):
                     self.released.append(sequence)
+                case commands.TunePeer():
+                    self.tune(command)
                 case commands.ClosePeer(peer):
                     assert peer == self.liar, "the honest peer was sent away"
                     self.liar += 1
@@ -483,6 +488,7 @@ class HostileWorld(World):
     def _oddity(self, number: int, kind: int, x: int, y: int, z: int) -> frames.EdgeFrame:
         calm = (frames.Open(number), frames.Close(number), frames.Cancel(number, x), frames.Ping(z))
         talk = (frames.Draft(number, x, y, (z,), 10**z), frames.Prompt(number, x, y, (z,), GREEDY, 0, 10**z))
-        odd = (frames.Bye("planned"), HELLO, frames.Telemetry(0, 0, 0, 0.0, 0.0, ()))[kind]
+        odd = (frames.Bye("planned"), HELLO, frames.Resume(number, b"", 1, 1, 0))[kind]
         fault = frames.Fault(number if z else None, "engine", "planned")
-        return (*calm, *talk, fault, frames.Pong(z), frames.BlockWanted(10**z), odd)[y]
+        sign = frames.Pong(z) if z % 2 else frames.Telemetry("latency", NOTHING)
+        return (*calm, *talk, fault, sign, frames.BlockWanted(10**z), odd)[y]

@@ -7,16 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipesd.planner.policies import Policy
+from pipesd.planner.trigger import Thresholds
 from pipesd.session import events
 from pipesd.session.cloud_side import CloudSide
-from pipesd.session.commands import ClosePeer, ReleaseSequence, SendToPeer
+from pipesd.session.commands import ClosePeer, CloudCommand, ReleaseSequence, SendToPeer, TunePeer
 from pipesd.session.phases import TextPhase
 from pipesd.session.rules import CloudRules, EdgeRules, Patience
-from pipesd.values import Sampling, Verify
+from pipesd.values import Objective, Sampling, TrialReport, Verify
 from pipesd.vocabulary import BLOCK_TOKENS
 from pipesd.wire import frames
 from tests.session.helpers import (
     HELLO,
+    NOTHING,
     SEED,
     VOCABULARY,
     WELCOME,
@@ -90,7 +92,7 @@ def test_peer_that_cannot_be_understood_is_sent_away() -> None:
     [
         frames.Resume(0, b"", 1, 1, 0),
         frames.Restore(0, 1, (), Sampling(), 0, 0, 1),
-        frames.Telemetry(0, 0, 0, 0.0, 0.0, ()),
+        frames.Telemetry("balanced", NOTHING),
     ],
 )
 def test_what_this_version_does_not_offer_is_answered_with_unsupported(frame: frames.EdgeFrame) -> None:
@@ -461,6 +463,82 @@ def test_who_asks_while_its_drafts_ride_waits_from_then_on() -> None:
     assert waits_us(table, (15,), now=5.0) == {2: 800_000}
 
 
+# -- the tuner --------------------------------------------------------------------------------------------
+
+TUNING = CloudRules(tunes=True)
+REPORT = TrialReport(3, ((20, 900.0, 300.0),), (), (), ())
+TELEMETRY = frames.Telemetry("cost", REPORT)
+ORDER: tuple[Objective, TrialReport] = ("cost", REPORT)
+
+
+def proposes(table: CloudTable, peer: int = 0) -> list[CloudCommand]:
+    return table.tell(events.PeerTuned(peer, 4, Thresholds(0.5, 0.25, 8, 2)))
+
+
+PROPOSED = frames.Thresholds(4, 0.5, 0.25, 8, 2)
+
+
+def test_a_peers_trial_goes_to_the_tuner_and_its_proposal_to_that_peer() -> None:
+    table = CloudTable(TUNING, peers=2)
+    assert table.hears(TELEMETRY, 1) == [TunePeer(1, ORDER)]
+    assert proposes(table, 1) == [reply(PROPOSED, 1)]
+    assert table.hears(TELEMETRY, 1) == [TunePeer(1, ORDER)]
+
+
+def test_no_thresholds_are_a_proposal_too() -> None:
+    table = CloudTable(TUNING)
+    table.hears(TELEMETRY)
+    assert table.tell(events.PeerTuned(0, 5, None)) == [reply(frames.Thresholds(5, None, 0.0, 1, 1))]
+
+
+def test_a_cloud_that_does_not_tune_says_so() -> None:
+    table = CloudTable(peers=2)
+    assert faults(table.hears(TELEMETRY)) == [(0, None, "unsupported")]
+    assert table.meets(0) == [reply(WELCOME)]
+
+
+def test_reports_before_the_answer_to_the_last_are_passed_over() -> None:
+    table = CloudTable(TUNING, peers=2)
+    table.hears(TELEMETRY)
+    assert [table.hears(TELEMETRY) for _ in range(3)] == [[]] * 3
+    assert table.hears(TELEMETRY, 1) == [TunePeer(1, ORDER)]
+    proposes(table)
+    assert table.hears(TELEMETRY) == [TunePeer(0, ORDER)]
+
+
+@pytest.mark.parametrize("end", [events.PeerClosed(0, "gone"), events.PeerFrame(0, frames.Bye("enough"))])
+def test_the_tuner_forgets_a_peer_that_leaves(end: events.CloudEvent) -> None:
+    table = CloudTable(TUNING)
+    table.hears(TELEMETRY)
+    proposes(table)
+    assert table.tell(end) == [TunePeer(0, None), ClosePeer(0)]
+    assert table.tell(end) == []
+
+
+def test_the_tuner_never_hears_of_a_peer_that_told_it_nothing() -> None:
+    assert CloudTable(TUNING).tell(events.PeerClosed(0, "gone")) == [ClosePeer(0)]
+
+
+def test_a_proposal_for_a_peer_that_has_gone_is_dropped_and_the_tuner_told_then() -> None:
+    table = CloudTable(TUNING)
+    table.hears(TELEMETRY)
+    assert table.tell(events.PeerClosed(0, "gone")) == [ClosePeer(0)]
+    assert proposes(table) == [TunePeer(0, None)]
+
+
+def test_peers_that_come_and_go_never_ask_more_of_the_tuner_than_may_be_connected() -> None:
+    table = CloudTable(CloudRules(tunes=True, connections_max=2), peers=0)
+    answers = []
+    for peer in range(5):
+        table.meets(peer)
+        answers += table.hears(TELEMETRY, peer)
+        assert table.tell(events.PeerClosed(peer, "gone")) == [ClosePeer(peer)]
+    assert answers == [TunePeer(0, ORDER), TunePeer(1, ORDER)]
+    assert [proposes(table, peer) for peer in (0, 1)] == [[TunePeer(0, None)], [TunePeer(1, None)]]
+    table.meets(5)
+    assert table.hears(TELEMETRY, 5) == [TunePeer(5, ORDER)]
+
+
 # -- peers that lie ---------------------------------------------------------------------------------------
 
 
@@ -486,7 +564,8 @@ digits = st.integers(0, 99)
 def test_whatever_one_peer_says_the_other_gets_the_targets_text(
     wishes: list[Turn], policy: Policy, verify: Verify, moves: list[Move], choices: list[int]
 ) -> None:
-    rules = EdgeRules(policy=policy, window_tokens=8)
-    world = HostileWorld(rules, wishes, welcome(window=8, context=60), moves, verify)
+    rules = EdgeRules(policy=policy, window_tokens=8, tuner="cloud")
+    world = HostileWorld(rules, wishes, welcome(window=8, context=60, tunes=True), moves, verify)
+    world.proposals = [None, Thresholds(0.5, 0.5, 3, 1)]
     world.play(choices)
     assert not world.moves

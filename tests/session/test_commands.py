@@ -36,7 +36,7 @@ def test_wishes_do_not_change(kind: type) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in DEFINED if kind not in DATA])
 def test_every_command_says_who_obeys_it(kind: type) -> None:
     obeyers = ("sender.", "drafter.", "runtime.", "application", "peer's sender.", "gateway.", "verifier.")
-    assert (kind.__doc__ or "").startswith(obeyers)
+    assert (kind.__doc__ or "").startswith((*obeyers, "tuner."))
 
 
 @pytest.mark.parametrize("code", ["link", "silent"])

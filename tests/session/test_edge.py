@@ -1,5 +1,6 @@
 """One session at the edge: what it is told and what it answers."""
 
+import msgspec
 import pytest
 
 from pipesd.errors import UsageError
@@ -16,7 +17,7 @@ from pipesd.session.commands import (
 )
 from pipesd.session.phases import EdgePhase, TextPhase
 from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, EdgeRules
-from pipesd.values import Batching, Stretch
+from pipesd.values import Batching, Objective, Stretch
 from pipesd.vocabulary import Vocabulary
 from pipesd.wire import frames
 from tests.session.helpers import (
@@ -734,3 +735,54 @@ def test_faulted_session_fails_and_takes_no_prompt() -> None:
 def test_prompt_that_just_fits_is_taken() -> None:
     table = EdgeTable(welcome=grant(context_tokens=6))
     assert table.tell(wish(1, 2, 3, 4, 5))[0] == send(prompt(1, 2, 3, 4, 5))
+
+
+# -- the tuner --------------------------------------------------------------------------------------------
+
+
+def r1_of(table: EdgeTable) -> float:
+    return table.side.sessions[0]._outbox.trigger.r1
+
+
+def test_r1_follows_the_closed_form_until_thresholds_are_proposed_and_after_they_are_withdrawn() -> None:
+    """A step takes 100 ms; a token 200 ms, then 150 ms on average."""
+    table = EdgeTable(EdgeRules(policy=POLICIES["pipesd"], tuner="edge", objective="latency"))
+    begun = r1_of(table)
+    table.tell(wish(1, 2, most=500))
+    table.tell(events.TokenDrafted(1, 10, 1.0), 0.1)
+    assert r1_of(table) == begun
+    table.hears(verdict(2, 0, *[50] * 5), 0.5)
+    epoch = table.ledger().epoch
+    table.hears(verdict(7, 0, *[50] * 5, epoch=epoch), 1.5)
+    assert r1_of(table) == pytest.approx(0.1 / 0.2)
+    table.tell(events.ThresholdsProposed(1, Thresholds(0.125, 0.9, 8, 1)), 1.5)
+    assert r1_of(table) == 0.125
+    table.hears(verdict(12, 0, *[50] * 5, epoch=epoch), 2.0)
+    assert r1_of(table) == 0.125
+    table.tell(events.ThresholdsProposed(2, None), 2.0)
+    assert r1_of(table) == pytest.approx(0.1 / 0.15)
+
+
+@pytest.mark.parametrize(("objective", "expected"), [("latency", 0.5), ("balanced", 0.4), ("cost", 0.25)])
+def test_the_closed_form_counts_what_the_tuner_counts(objective: Objective, expected: float) -> None:
+    """100 ms a step, 200 ms and 50 ms of the cloud's work a token; a pass takes the same for any number."""
+    table = EdgeTable(EdgeRules(policy=POLICIES["pipesd"], tuner="edge", objective=objective))
+    table.tell(wish(1, 2, most=500))
+    table.tell(events.TokenDrafted(1, 10, 1.0), 0.1)
+    table.hears(verdict(2, 0, 50), 0.5)
+    epoch = table.ledger().epoch
+    for number in range(1, 5):
+        news = verdict(2 + number, 0, 50, epoch=epoch)
+        table.hears(msgspec.structs.replace(news, pass_us=50_000), 0.5 + 0.2 * number)
+    assert r1_of(table) == pytest.approx(expected)
+
+
+def test_without_a_tuner_the_closed_form_counts_time_alone() -> None:
+    table = EdgeTable(EdgeRules(policy=POLICIES["pipesd"], objective="cost"))
+    table.tell(wish(1, 2, most=500))
+    table.tell(events.TokenDrafted(1, 10, 1.0), 0.1)
+    table.hears(verdict(2, 0, 50), 0.5)
+    for number in range(1, 5):
+        news = verdict(2 + number, 0, 50, epoch=table.ledger().epoch)
+        table.hears(msgspec.structs.replace(news, pass_us=50_000), 0.5 + 0.2 * number)
+    assert r1_of(table) == pytest.approx(0.5)

@@ -19,14 +19,17 @@ from pipesd.session.commands import (
     Failure,
     ReleaseDraft,
     SendFrame,
+    TuneThresholds,
 )
 from pipesd.session.edge_side import EdgeSide
 from pipesd.session.phases import EdgePhase, TextPhase
 from pipesd.session.rules import EdgeRules, Patience
-from pipesd.values import Sampling
+from pipesd.session.trials import TRIAL_TOKENS
+from pipesd.values import Objective, Sampling, TrialReport, TunerPlace
 from pipesd.vocabulary import BLOCK_TOKENS, Vocabulary
 from pipesd.wire import frames
 from tests.session.helpers import (
+    SHY,
     TOKENS,
     VOCABULARY,
     WELCOME,
@@ -498,7 +501,8 @@ def test_impossible_prompt_changes_nothing(changes: dict[str, object], named: st
         (events.BytesRejected("malformed", "no frame"), "peer", frames.Fault),
         (events.FrameReceived(frames.Bye("enough")), "link", None),
         (events.FrameReceived(frames.Fault(None, "stopping", "enough")), "stopping", None),
-        (events.FrameReceived(frames.Thresholds(0, 0, 0.5, 0.5, 2, 1)), "peer", frames.Fault),
+        (events.FrameReceived(frames.Thresholds(0, 0.5, 0.5, 1, 2)), "peer", frames.Fault),
+        (events.FrameReceived(frames.Thresholds(0, 0.5, 0.5, 0, 0)), "peer", frames.Fault),
         (events.FrameReceived(WELCOME), "peer", frames.Fault),
     ],
 )
@@ -531,6 +535,8 @@ def test_every_end_fails_what_runs_and_closes_the_link(
         events.SessionLeft(0),
         events.ReaderPaused(0),
         events.LinkIdle(99),
+        events.ThresholdsProposed(1, Thresholds()),
+        events.FrameReceived(frames.Thresholds(1, 0.5, 0.5, 2, 1)),
     ],
 )
 def test_nothing_is_said_after_the_end(event: events.EdgeEvent) -> None:
@@ -559,6 +565,228 @@ def test_stopping_before_there_is_a_link_says_nothing() -> None:
 def test_no_session_before_the_welcome() -> None:
     with pytest.raises(LinkError, match="Hello"):
         greeting().handle(events.SessionWanted(0), 0.0)
+
+
+# -- the tuner --------------------------------------------------------------------------------------------
+
+DOUBTING = Thresholds(r1=0.0, r2=0.6, upper_tokens=100, lower_tokens=1)
+"""Asks at once about a draft of confidence 0.5."""
+
+DOUBTING_FRAME = frames.Thresholds(1, 0.0, 0.6, 100, 1)
+
+
+def tuned(
+    tuner: TunerPlace, *, tunes: bool = True, sessions: int = 1, objective: Objective = "balanced"
+) -> EdgeTable:
+    """An edge with answers behind their first token, so that what follows has a pace."""
+    rules = EdgeRules(policy=always(SHY), tuner=tuner, objective=objective)
+    table = EdgeTable(rules, grant(tunes=tunes), sessions=sessions)
+    for session in range(sessions):
+        begin(table, session)
+    return table
+
+
+def begin(table: EdgeTable, session: int) -> None:
+    table.tell(wish(1, 2, session=session, most=500))
+    confirm(table, 1, session)
+    if table.side._drafting is not None:
+        table.aborts()
+
+
+def confirm(table: EdgeTable, tokens: int, session: int = 0, now: float = 0.0) -> list[EdgeCommand]:
+    """The target says so many tokens of its own accord."""
+    books = table.ledger(session)
+    news = verdict(books.confirmed, 0, *[50] * tokens, epoch=books.epoch, session=session)
+    return table.hears(news, now)
+
+
+def reports(answer: list[EdgeCommand]) -> list[TrialReport]:
+    """What the tuner is told, wherever it is."""
+    here = [command.report for command in answer if isinstance(command, TuneThresholds)]
+    sent = [command.frame for command in answer if isinstance(command, SendFrame)]
+    return here + [frame.report for frame in sent if isinstance(frame, frames.Telemetry)]
+
+
+def asks_about_a_doubtful_draft(table: EdgeTable, session: int = 0) -> bool:
+    """Whether the next draft, at which the model is not sure, is asked about."""
+    before = table.asks(session)
+    while table.side._drafting is not None and table.side._drafting[1] != session:
+        table.aborts()
+    table.drafts(11, confidence=0.5)
+    return table.asks(session) != before
+
+
+@pytest.mark.parametrize(
+    ("tuner", "tunes", "kind"),
+    [
+        ("edge", False, TuneThresholds),
+        ("edge", True, TuneThresholds),
+        ("auto", False, TuneThresholds),
+        ("auto", True, SendFrame),
+        ("cloud", True, SendFrame),
+    ],
+)
+def test_a_trial_is_reported_where_the_tuner_is(tuner: TunerPlace, tunes: bool, kind: type) -> None:
+    table = tuned(tuner, tunes=tunes, objective="cost")
+    assert reports(confirm(table, TRIAL_TOKENS - 1, now=0.5)) == []
+    answer = confirm(table, 2, now=0.75)
+    expected = TrialReport(0, ((TRIAL_TOKENS - 1, 500.0, 0.0), (2, 250.0, 0.0)), (), (), ())
+    assert reports(answer) == [expected]
+    (told,) = [command for command in answer if command not in (emit(50, 50), AbortStep(table.steps_started))]
+    assert isinstance(told, kind)
+    if isinstance(told, SendFrame):
+        assert told.frame == frames.Telemetry("cost", expected)
+
+
+@pytest.mark.parametrize("tunes", [False, True])
+def test_without_a_tuner_nothing_is_reported(tunes: bool) -> None:
+    table = tuned("off", tunes=tunes)
+    for _ in range(10):
+        assert reports(confirm(table, TRIAL_TOKENS, now=0.5)) == []
+
+
+@pytest.mark.parametrize("tuner", ["edge", "cloud"])
+def test_no_report_follows_before_the_answer_to_the_last(tuner: TunerPlace) -> None:
+    table = tuned(tuner)
+    assert len(reports(confirm(table, TRIAL_TOKENS))) == 1
+    assert reports(confirm(table, 3 * TRIAL_TOKENS)) == []
+    if tuner == "edge":
+        table.tell(events.ThresholdsProposed(1, DOUBTING))
+    else:
+        table.hears(DOUBTING_FRAME)
+    assert reports(confirm(table, TRIAL_TOKENS - 1)) == []
+    (report,) = reports(confirm(table, 1))
+    assert report.trial == 1
+
+
+def test_sessions_fill_a_trial_together() -> None:
+    table = tuned("edge", sessions=2)
+    confirm(table, 12, session=0)
+    (report,) = reports(confirm(table, 8, session=1))
+    assert [tokens for tokens, _, _ in report.verdicts] == [12, 8]
+
+
+def test_a_report_tells_what_became_of_drafts() -> None:
+    table = tuned("edge")
+    table.drafts(11, 12, 13, 14, confidence=0.75)
+    table.hears(verdict(3, 1, 60))
+    (report,) = reports(confirm(table, TRIAL_TOKENS))
+    assert [(confidence, accepted) for confidence, _, accepted in report.drafts] == [
+        (0.75, True),
+        (0.75, False),
+    ]
+    assert report.astray == (0.75, 0.75)
+
+
+@pytest.mark.parametrize("tuner", ["edge", "cloud"])
+def test_all_sessions_adopt_what_is_proposed_and_later_ones_too(tuner: TunerPlace) -> None:
+    table = tuned(tuner, sessions=2)
+    assert not asks_about_a_doubtful_draft(table, 0)
+    if tuner == "edge":
+        assert table.tell(events.ThresholdsProposed(1, DOUBTING)) == []
+    else:
+        assert table.hears(DOUBTING_FRAME) == []
+    table.tell(events.SessionWanted(2))
+    begin(table, 2)
+    assert [asks_about_a_doubtful_draft(table, session) for session in range(3)] == [True] * 3
+
+
+@pytest.mark.parametrize("tuner", ["edge", "cloud"])
+def test_none_takes_all_sessions_back_to_what_they_began_with(tuner: TunerPlace) -> None:
+    table = tuned(tuner, sessions=2)
+    table.tell(events.ThresholdsProposed(1, DOUBTING))
+    if tuner == "edge":
+        table.tell(events.ThresholdsProposed(2, None))
+    else:
+        table.hears(frames.Thresholds(2, None, 0.0, 1, 1))
+    table.tell(events.SessionWanted(2))
+    begin(table, 2)
+    assert [asks_about_a_doubtful_draft(table, session) for session in range(3)] == [False] * 3
+
+
+@pytest.mark.parametrize("tuner", ["off", "edge"])
+def test_thresholds_of_a_cloud_that_was_not_asked_are_passed_over(tuner: TunerPlace) -> None:
+    table = tuned(tuner)
+    confirm(table, 2 * TRIAL_TOKENS)
+    assert table.hears(DOUBTING_FRAME) == []
+    assert reports(confirm(table, 2 * TRIAL_TOKENS)) == [], "it was taken for the answer to our report"
+    if table.side._drafting is not None:
+        table.aborts()
+    assert not asks_about_a_doubtful_draft(table)
+    assert table.side.phase is EdgePhase.READY
+
+
+def test_drafts_of_before_the_trial_do_not_count_for_it() -> None:
+    table = tuned("edge")
+    table.drafts(11, 12, 13, 14)
+    table.tell(events.ThresholdsProposed(1, DOUBTING))
+    assert reports(table.hears(verdict(3, 2, *[50] * 25), 1.0)) == []
+    (report,) = reports(confirm(table, TRIAL_TOKENS, now=1.5))
+    assert report == TrialReport(1, ((TRIAL_TOKENS, 500.0, 0.0),), report.drafts, report.astray, ())
+    assert [accepted for _, _, accepted in report.drafts] == [True, True, False]
+
+
+def test_what_was_confirmed_by_one_verdict_may_end_before_the_drafts_of_before() -> None:
+    table = tuned("edge")
+    table.drafts(11, 12, 13, 14)
+    table.tell(events.ThresholdsProposed(1, DOUBTING))
+    table.hears(verdict(3, 1, 12), 1.0)
+    table.hears(verdict(5, 1, 14), 1.25)
+    (report,) = reports(confirm(table, TRIAL_TOKENS, now=1.5))
+    assert report.verdicts == ((TRIAL_TOKENS, 250.0, 0.0),)
+
+
+def test_when_drafts_of_before_were_wrong_the_trial_begins_at_once() -> None:
+    table = tuned("edge")
+    table.drafts(*[11] * 10)
+    table.tell(events.ThresholdsProposed(1, DOUBTING))
+    table.hears(verdict(3, 0, 50), 1.0)
+    assert table.ledger().confirmed == 4
+    (report,) = reports(confirm(table, TRIAL_TOKENS, now=1.5))
+    assert report.verdicts == ((TRIAL_TOKENS, 500.0, 0.0),)
+
+
+def test_a_text_that_is_taken_back_counts_from_its_prompt_on() -> None:
+    table = tuned("edge")
+    confirm(table, 200)
+    table.tell(events.ThresholdsProposed(1, DOUBTING))
+    table.tell(wish(3, base=1, most=100))
+    confirm(table, 1, now=1.0)
+    assert len(reports(confirm(table, TRIAL_TOKENS, now=1.5))) == 1
+
+
+def test_a_trial_goes_on_while_nothing_changes() -> None:
+    """A proposal of what is in use already leaves drafts that are on their way as good as any."""
+    table = tuned("edge")
+    table.tell(events.ThresholdsProposed(1, DOUBTING))
+    table.drafts(11, 12, 13, 14)
+    table.tell(events.ThresholdsProposed(2, DOUBTING))
+    (report,) = reports(table.hears(verdict(3, 4, *[50] * 16), 1.0))
+    assert (report.trial, len(report.verdicts)) == (2, 1)
+
+
+def test_a_cloud_that_does_not_tune_cannot_be_told_to() -> None:
+    side = greeting(EdgeRules(tuner="cloud"))
+    bye, close = hears(side, grant(tunes=False))
+    told = failure([close])
+    assert told.code == "usage"
+    assert isinstance(told.error(), UsageError)
+    assert "tuner" in told.message
+    assert bye == send(frames.Bye(told.message))
+    assert side.phase is EdgePhase.CLOSED
+
+
+@pytest.mark.parametrize("tuner", ["off", "edge", "cloud", "auto"])
+@pytest.mark.parametrize("limits", [(0.5, 0.5, 2, 3), (0.5, 0.5, 0, 0), (0.5, 0.5, 4, 0)])
+def test_impossible_thresholds_are_the_clouds_fault(
+    tuner: TunerPlace, limits: tuple[float, float, int, int]
+) -> None:
+    table = tuned(tuner)
+    answer = table.hears(frames.Thresholds(1, *limits))
+    (fault,) = [command.frame for command in answer if isinstance(command, SendFrame)]
+    assert isinstance(fault, frames.Fault)
+    assert "thresholds" in fault.message
+    assert table.side.phase is EdgePhase.CLOSED
 
 
 # -- a cloud that lies ------------------------------------------------------------------------------------

@@ -37,4 +37,4 @@ def test_facts_do_not_change(kind: type) -> None:
 @pytest.mark.parametrize("kind", DEFINED)
 def test_every_event_says_who_reports_it(kind: type) -> None:
     reporters = ("runtime.", "receiver", "sender.", "drafter.", "application", "gateway.", "verifier.")
-    assert (kind.__doc__ or "").startswith(reporters)
+    assert (kind.__doc__ or "").startswith((*reporters, "tuner."))

@@ -4,8 +4,10 @@ import pytest
 
 from pipesd.planner.ahead import Outlook
 from pipesd.planner.calibration import Calibration
+from pipesd.planner.forecast import Conditions
 from pipesd.planner.occupancy import Gap
 from pipesd.session.experience import Experience, SessionExperience
+from pipesd.session.trials import Trials
 from pipesd.wire.frames import Verdict
 
 BASE = 10
@@ -503,3 +505,101 @@ def test_what_leaves_without_an_ask_holds_nothing_back(table: Table) -> None:
     table.asks(BASE + 2, now=61.0, tokens=1)
     table.session.link_idle(61.01)
     assert table.session.may_upload_ahead(40, 62.0)
+
+
+# --- the tuner ---
+
+
+def trials_of(table: Table) -> Trials:
+    assert table.shared.trials is not None
+    return table.shared.trials
+
+
+@pytest.fixture
+def tuned() -> Table:
+    return Table(Experience(Trials()))
+
+
+def hears_of_twenty(table: Table, now: float, pass_ms: int = 0, *, counts: bool = True) -> None:
+    news = verdict(BASE + 1, 0, *[1] * 20, pass_ms=pass_ms)
+    table.session.judged(news, 0, False, now, counts=counts)
+
+
+def test_a_trial_is_what_verdicts_took_since_the_ones_before(tuned: Table) -> None:
+    tuned.first_token(1.0, pass_ms=300)
+    hears_of_twenty(tuned, 1.5, pass_ms=40)
+    report = trials_of(tuned).report(())
+    assert report.verdicts == ((20, same(500.0), same(40.0)),)
+
+
+def test_what_came_behind_a_pause_or_a_prompt_is_no_part_of_a_trial(tuned: Table) -> None:
+    tuned.first_token()
+    tuned.session.paused()
+    hears_of_twenty(tuned, 9.0)
+    tuned.session.began()
+    hears_of_twenty(tuned, 10.0)
+    assert not trials_of(tuned).is_complete
+    hears_of_twenty(tuned, 10.5)
+    assert trials_of(tuned).report(()).verdicts == ((20, same(500.0), 0.0),)
+
+
+def test_a_verdict_on_older_drafts_is_learned_from_but_not_counted(tuned: Table) -> None:
+    tuned.first_token()
+    tuned.drafts(0.9)
+    tuned.session.judged(verdict(BASE + 1, 1, *[1] * 20), 1, False, 0.5, counts=False)
+    assert not trials_of(tuned).is_complete
+    hears_of_twenty(tuned, 0.75)
+    report = trials_of(tuned).report(())
+    assert report.verdicts == ((20, same(250.0), 0.0),)
+    assert report.drafts == ((0.9, untaught(0.9), True),)
+
+
+def test_drafts_are_told_with_what_they_were_thought_worth_when_they_were_made(tuned: Table) -> None:
+    tuned.first_token()
+    tuned.drafts(0.9, 0.8, 0.5, 0.4)
+    worths = [untaught(confidence) for confidence in (0.9, 0.8, 0.5)]
+    tuned.session.judged(verdict(BASE + 1, 2, 7), 2, True, 0.5)
+    report = trials_of(tuned).report(())
+    assert report.drafts == ((0.9, worths[0], True), (0.8, worths[1], True), (0.5, worths[2], False))
+    assert report.astray == (0.4,)
+
+
+def test_conditions_are_those_that_the_model_knows(tuned: Table) -> None:
+    """In the order of its fields; nothing is told before all but the link's own occupancy is known."""
+    assert tuned.shared.conditions_ms() == ()
+    tuned.costs.drafted(0.03)
+    tuned.costs.travelled(0.08)
+    assert tuned.shared.conditions_ms() == ()
+    for tokens in (1, 2, 4):
+        tuned.costs.passed(tokens, 0.04 + 0.001 * tokens)
+    assert tuned.shared.conditions_ms() == tuple(map(same, (30.0, 0.0, 80.0, 0.0, 0.0, 40.0, 1.0)))
+    tuned.costs.aborted(0.002)
+    trip = tuned.costs.trip()
+    for tokens in (1, 2, 4, 3):
+        trip.sent(tokens, 0.0, "none")
+    trip.arrived([(1, 0), (2, 25_000), (4, 70_000), (3, 105_000)])
+    measured = Conditions(*(each / 1e3 for each in tuned.shared.conditions_ms()))
+    assert (measured.draft_s, measured.abort_s, measured.link_s) == (same(0.03), same(0.002), same(0.08))
+    assert (measured.batch_s, measured.token_s) == (same(0.005), same(0.01))
+    assert (measured.pass_s, measured.pass_token_s) == (same(0.04), same(0.001))
+
+
+def test_the_way_is_the_answer_without_the_clouds_share(table: Table) -> None:
+    table.first_token()
+    table.asks(BASE + 2, 1.0)
+    table.session.link_idle(1.25)
+    table.hears(BASE + 2, 2.0, queue_ms=100, pass_ms=400)
+    assert (table.costs.travel_s, table.costs.return_s) == (same(0.25), same(0.75))
+
+
+def test_what_the_clouds_work_is_worth_moves_the_closed_form(table: Table) -> None:
+    """Steps of 40 ms, 200 ms per token; passes of 20 ms and 10 ms per token, one of 40 ms for each token."""
+    table.drafts(0.9)
+    table.first_token()
+    for number in range(1, 4):
+        table.session.judged(verdict(BASE + number, 0, 1, pass_ms=40, judged=1), 0, False, 0.2 * number)
+    table.costs.passed(5, 0.07)
+    assert table.session.r1() == same(0.04 / 0.2)
+    assert table.session.r1(0.0) == table.session.r1()
+    assert table.session.r1(1.0) == same((0.04 + 0.01) / (0.2 + 0.04))
+    assert table.session.r1(4.0) == same((0.04 + 0.04) / (0.2 + 0.16))

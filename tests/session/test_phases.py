@@ -21,7 +21,7 @@ from pipesd.session.rules import CloudRules, EdgeRules
 from pipesd.vocabulary import Vocabulary
 from pipesd.wire import frames
 from pipesd.wire.faults import FAULTS
-from tests.session.helpers import GREEDY, HELLO, VOCABULARY, WELCOME
+from tests.session.helpers import GREEDY, HELLO, NOTHING, VOCABULARY, WELCOME
 
 EXAMPLES: dict[type, frames.AnyFrame] = {
     type(frame): frame
@@ -39,8 +39,8 @@ EXAMPLES: dict[type, frames.AnyFrame] = {
         frames.Resume(0, b"", 1, 1, 0),
         frames.Restore(0, 1, (), GREEDY, 0, 0, 1),
         frames.Resumed(0, need=True),
-        frames.Telemetry(0, 0, 0, 0.0, 0.0, ()),
-        frames.Thresholds(0, 0, 0.5, 0.5, 4, 1),
+        frames.Telemetry("balanced", NOTHING),
+        frames.Thresholds(0, 0.5, 0.5, 4, 1),
         frames.Fault(None, "engine", "broken"),
         frames.Ping(3),
         frames.Pong(3),
@@ -68,7 +68,7 @@ def edge_in(phase: EdgePhase) -> EdgeSide:
 
 
 def cloud_in(phase: CloudPhase) -> CloudSide:
-    side = CloudSide(CloudRules(), WELCOME, VOCABULARY)
+    side = CloudSide(CloudRules(tunes=True), WELCOME, VOCABULARY)
     side.handle(events.PeerConnected(0), 0.0)
     if phase is CloudPhase.OPEN:
         side.handle(events.PeerFrame(0, HELLO), 0.0)

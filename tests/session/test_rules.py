@@ -37,3 +37,8 @@ def test_bounds_of_the_design() -> None:
     assert ASKS_MAX == 8
     assert EdgeRules().policy.asks_max == ASKS_MAX
     assert ALONE_TOKENS // 2 >= 1
+
+
+def test_nobody_tunes_unless_it_is_said() -> None:
+    assert EdgeRules().tuner == "off"
+    assert not CloudRules().tunes

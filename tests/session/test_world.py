@@ -9,30 +9,44 @@ from hypothesis import strategies as st
 from pipesd.planner.policies import Policy
 from pipesd.planner.trigger import R1Rule, Thresholds
 from pipesd.session.rules import ASKS_MAX, EdgeRules
-from pipesd.values import Ahead, Batching, Verify
-from tests.session.helpers import policies
+from pipesd.values import Ahead, Batching, Objective, TunerPlace, Verify
+from tests.session.helpers import policies, thresholds
 from tests.session.world import WORDS, Turn, World, epochs_that_stand_still, welcome
 
 prompts = st.lists(st.integers(0, WORDS - 1), min_size=1, max_size=11).map(tuple)
 turns = st.builds(
     Turn, back=st.integers(0, 12), prompt=prompts, tokens_max=st.integers(1, 40), cancel=st.booleans()
 )
-rules = st.builds(EdgeRules, policy=policies, window_tokens=st.integers(1, 24))
+rules = st.builds(
+    EdgeRules,
+    policy=policies,
+    window_tokens=st.integers(1, 24),
+    tuner=st.sampled_from(get_args(TunerPlace)),
+    objective=st.sampled_from(get_args(Objective)),
+)
+proposals = st.lists(thresholds | st.none(), min_size=1, max_size=5)
 edges = st.lists(
     st.tuples(rules, st.lists(st.lists(turns, min_size=1, max_size=4), min_size=1, max_size=2)),
     min_size=1,
     max_size=2,
 )
+sizes = st.tuples(st.integers(1, 9), st.sampled_from([60, 200]))
+"""Of a chunk, and of the context."""
+
 choices = st.lists(st.integers(0, 1_000_000), max_size=400)
 verifies = st.sampled_from(get_args(Verify))
 
 
-@given(edges, choices, verifies, st.booleans(), st.integers(1, 9), st.sampled_from([60, 200]))
+@given(edges, choices, verifies, st.booleans(), sizes, proposals)
 @settings(max_examples=300, deadline=None)
-def test_any_interleaving_gives_the_targets_text(edges, choices, verify, drafts_fail, chunk, context):
-    world = World(edges, welcome(chunk=chunk, context=context), verify)
+def test_any_interleaving_gives_the_targets_text(edges, choices, verify, drafts_fail, sizes, proposals):
+    """Whatever thresholds are proposed meanwhile, and whenever."""
+    chunk, context = sizes
+    world = World(edges, welcome(chunk=chunk, context=context, tunes=True), verify)
+    world.proposals = proposals
     for edge in world.edges:
         edge.drafts_fail = drafts_fail
+        edge.whims = len(proposals)
     world.play(choices)
 
 
@@ -51,8 +65,15 @@ def random_world(seed: int) -> tuple[World, list[int]]:
         upload_ahead=dice.random() < 0.7,
         asks_max=dice.choice([ASKS_MAX, 1]),
     )
-    rule = EdgeRules(policy=policy, window_tokens=dice.randint(2, 20))
-    world = World([(rule, [[turn() for _ in range(3)]])], welcome(), dice.choice(get_args(Verify)))
+    rule = EdgeRules(
+        policy=policy, window_tokens=dice.randint(2, 20), tuner=dice.choice(get_args(TunerPlace))
+    )
+    sessions = [[turn() for _ in range(3)]]
+    world = World([(rule, sessions)], welcome(tunes=True), dice.choice(get_args(Verify)))
+    world.proposals = [
+        None,
+        *[Thresholds(dice.random(), dice.random(), dice.randint(1, 12), 1) for _ in range(4)],
+    ]
     world.edges[0].drafts_fail = dice.random() < 0.3
     return world, [dice.randrange(1_000_000) for _ in range(600)]
 
@@ -70,6 +91,17 @@ def worlds_that_fail(seeds: range) -> int:
 
 def test_random_worlds_are_sound():
     assert worlds_that_fail(range(150)) == 0
+
+
+def test_random_worlds_are_tuned():
+    """Trials are long for texts so short, yet many of them are told and answered, in either place."""
+    answered = dict.fromkeys(get_args(TunerPlace), 0)
+    for seed in range(150):
+        world, picks = random_world(seed)
+        world.play(picks)
+        answered[world.edges[0].side._rules.tuner] += world.proposed
+    assert answered["off"] == 0
+    assert min(answered[place] for place in ("edge", "cloud", "auto")) > 10
 
 
 def test_a_fault_in_the_epoch_rule_is_found():

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from pipesd.planner.trigger import Thresholds
 from pipesd.session import commands, events
 from pipesd.session.cloud_side import CloudSide
 from pipesd.session.edge_side import EdgeSide
@@ -30,7 +31,12 @@ CONTEXT = 200
 
 
 def welcome(
-    *, window: int = 16, chunk: int = 4, context: int = CONTEXT, greedy_only: bool = False
+    *,
+    window: int = 16,
+    chunk: int = 4,
+    context: int = CONTEXT,
+    greedy_only: bool = False,
+    tunes: bool = False,
 ) -> Welcome:
     return Welcome(
         version=PROTOCOL_VERSION,
@@ -47,6 +53,7 @@ def welcome(
         chunk_tokens=chunk,
         sessions_max=8,
         greedy_only=greedy_only,
+        tunes=tunes,
     )
 
 
@@ -114,11 +121,18 @@ class World:
         cloud: Welcome,
         verify: Verify = "piggyback",
     ) -> None:
-        rules = CloudRules(sessions_max=16, pass_tokens=12, verify=verify)
+        rules = CloudRules(sessions_max=16, pass_tokens=12, verify=verify, tunes=cloud.tunes)
         self.cloud = CloudSide(rules, cloud, VOCABULARY)
         self.context = cloud.context_tokens
         self.target_cache: dict[int, list[int]] = {}
         self.running: tuple[Slice, ...] | None = None
+        self.proposals: Sequence[Thresholds | None] = (None,)
+        """What the tuner proposes, again and again in this order."""
+
+        self.proposed = 0
+        self.reported: deque[int] = deque()
+        """Peers whose trials the cloud's tuner has not answered yet."""
+
         self.edges = [EdgeWorld(self, peer, rules, turns) for peer, (rules, turns) in enumerate(edges)]
         self.now = 0.0
         for edge in self.edges:
@@ -135,10 +149,25 @@ class World:
                     self.running = slices
                 case commands.ReleaseSequence(sequence):
                     self.target_cache.pop(sequence, None)
+                case commands.TunePeer():
+                    self.tune(command)
                 case commands.ClosePeer(peer):
                     raise AssertionError(f"the cloud closed peer {peer}: {self.edges[peer].down}")
         for session in self.cloud.sessions:
             session.validate()
+
+    def tune(self, order: commands.TunePeer) -> None:
+        assert order.peer not in self.reported, "an order before the answer to the last"
+        if order.trial is not None:
+            self.reported.append(order.peer)
+
+    def propose(self) -> tuple[int, Thresholds | None]:
+        """The number of the next trial, and what is to be tried."""
+        self.proposed += 1
+        return self.proposed, self.proposals[self.proposed % len(self.proposals)]
+
+    def _answer_report(self) -> None:
+        self.tell_cloud(events.PeerTuned(self.reported.popleft(), *self.propose()))
 
     def finish_pass(self) -> None:
         assert self.running is not None
@@ -158,6 +187,8 @@ class World:
         actions = [action for edge in self.edges for action in edge.possible()]
         if self.running is not None:
             actions.append(self.finish_pass)
+        if self.reported:
+            actions.append(self._answer_report)
         return actions
 
     def play(self, choices: Sequence[int], steps_max: int = 5_000) -> None:
@@ -198,6 +229,11 @@ class EdgeWorld:
         self.sessions = sessions
         self.runs: dict[int, Run] = {}
         self.drafts_fail = False
+        self.reports = 0
+        """Trials that the edge's own tuner has not answered yet."""
+
+        self.whims = 0
+        """So often may it propose something without a report."""
 
     def tell(self, event: events.EdgeEvent) -> None:
         for command in self.side.handle(event, self.world.now):
@@ -243,8 +279,16 @@ class EdgeWorld:
                 raise AssertionError(f"a generation failed: {failure}")
             case commands.CloseLink(failure):
                 raise AssertionError(f"the edge closed the link: {failure}")
-            case commands.ReleaseDraft():
-                pass
+            case commands.ReleaseDraft() | commands.TuneThresholds():
+                self.reports += isinstance(command, commands.TuneThresholds)
+
+    def _answer_report(self) -> None:
+        self.reports -= 1
+        self.tell(events.ThresholdsProposed(*self.world.propose()))
+
+    def _propose_on_a_whim(self) -> None:
+        self.whims -= 1
+        self.tell(events.ThresholdsProposed(*self.world.propose()))
 
     def _start_step(self, command: commands.DraftNext) -> None:
         assert self.step is None, "two draft steps at once"
@@ -322,6 +366,10 @@ class EdgeWorld:
             actions += [self._finish_step, self._abort_step]
             if self.drafts_fail:
                 actions.append(self._fail_step)
+        if self.reports:
+            actions.append(self._answer_report)
+        if self.whims:
+            actions.append(self._propose_on_a_whim)
         for number, run in self.runs.items():
             actions += self._possible_wishes(number, run)
         return actions

@@ -249,7 +249,11 @@ def test_what_is_not_a_frame_is_malformed(body: bytes, message: str) -> None:
             (8, 1, 2, 3, [], [float("nan"), 0, 1.0, 0.0], 0, 0),
             "Prompt.sampling: a value out of its bounds",
         ),
-        ((16, 1, 2, 3, float("nan"), 1.0, []), "Telemetry.elapsed_ms: expected `float` >= 0.0"),
+        ((16, "31337", [0, [], [], [], []]), "Telemetry.objective: a value out of its bounds"),
+        (
+            (16, "cost", [0, [[1, float("nan"), 0.0]], [], [], []]),
+            "Telemetry.report: expected `float` >= 0.0",
+        ),
         ((7, 1, "MzEzMzc="), "Opened.lease: expected `bytes`, got `str`"),
         ((21, "31337" * 1_000), "Bye.reason: expected `str` of length <= 1000"),
         ((19, {}), "Ping.number: expected `int`, got `object`"),

@@ -1,11 +1,14 @@
 """The frames as declared: tags, directions, room for later versions, bounds."""
 
+import math
 from typing import Any, get_args
 
 import msgspec
 import pytest
 
+from pipesd.values import TrialReport
 from pipesd.wire import frames
+from pipesd.wire.codec import FRAME_BYTES_MAX, encode
 from pipesd.wire.frames import AnyFrame, CloudFrame, EdgeFrame, Hello, Refuse
 
 KINDS: list[type[Any]] = [
@@ -88,7 +91,11 @@ def test_other_frames_have_no_room_for_unknown_fields() -> None:
         (frames.Verdict, (0, 0, 0, 0, [], None, [[1, -1]]), 7),
         (frames.Verdict, (0, 0, 0, 0, [], None, [], 0, 0, -1), 10),
         (frames.Restore, (0, 0, [[1, []]], [], 0, 0, 0), 3),
-        (frames.Telemetry, (0, 0, 0, -0.5, 0.0, []), 4),
+        (frames.Telemetry, ("cheap", [0, [], [], [], []]), 1),
+        (frames.Telemetry, ("cost", []), 2),
+        (frames.Thresholds, (0, 1.5, 0.5, 1, 1), 2),
+        (frames.Thresholds, (0, None, -0.5, 1, 1), 3),
+        (frames.Thresholds, (0, None, 0.5, -1, 1), 4),
         (frames.Fault, (-1, "engine", ""), 1),
         (frames.Fault, (None, "x" * 1_001, ""), 2),
         (frames.Ping, (2**53,), 1),
@@ -97,3 +104,37 @@ def test_other_frames_have_no_room_for_unknown_fields() -> None:
 def test_numbers_out_of_range_are_refused(kind: type[Any], fields: tuple[object, ...], place: int) -> None:
     with pytest.raises(msgspec.ValidationError, match=rf"at `\$\[{place}\]"):
         convert(kind, *fields)
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        ("trial", [0, 2**53 - 1], [-1, 2**53, 1.0, None]),
+        (
+            "verdicts",
+            [[], [[0, 0.0, 0.0]], [[1, 5.0, 2.0]] * 4_096],
+            [[[1, 5.0, 2.0]] * 4_097, [[-1, 5.0, 2.0]], [[1, -0.5, 2.0]], [[1, 5.0, 2.0**53]], [[1, 5.0]]],
+        ),
+        (
+            "drafts",
+            [[], [[0.0, 1.0, True]] * 4_096],
+            [[[0.5, 0.5, True]] * 4_097, [[1.5, 0.5, True]], [[0.5, -0.5, True]], [[0.5, 0.5, 1]]],
+        ),
+        ("astray", [[], [0.0, 1.0], [0.5] * 4_096], [[0.5] * 4_097, [-0.1], [1.1], [math.nan]]),
+        ("conditions_ms", [[], [0.0] * 16], [[0.0] * 17, [-1.0], [math.inf], [math.nan]]),
+    ],
+)
+def test_what_a_report_may_hold_is_bounded(field: str, good: list[object], bad: list[object]) -> None:
+    empty: dict[str, object] = {"trial": 0, "verdicts": [], "drafts": [], "astray": [], "conditions_ms": []}
+    for value in good:
+        convert(frames.Telemetry, "balanced", list({**empty, field: value}.values()))
+    for value in bad:
+        with pytest.raises(msgspec.ValidationError, match=rf"at `\$\[2\]\[{list(empty).index(field)}\]"):
+            convert(frames.Telemetry, "balanced", list({**empty, field: value}.values()))
+
+
+def test_the_longest_report_fits_a_frame() -> None:
+    most = 2**53 - 1
+    verdicts = ((most, float(most), float(most)),) * 4_096
+    report = TrialReport(most, verdicts, ((0.1, 0.1, True),) * 4_096, (0.1,) * 4_096, (float(most),) * 16)
+    assert len(encode(frames.Telemetry("balanced", report))) < FRAME_BYTES_MAX

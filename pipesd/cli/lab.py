@@ -13,10 +13,11 @@ from pipesd.cli.process import Commands
 from pipesd.cli.record import record
 from pipesd.cli.relay import link
 from pipesd.cli.timeline import timeline
+from pipesd.cli.tune import tune
 from pipesd.engines.traces import SHIPPED_SETS, load
 from pipesd.lab.run import KEYS, Clock, Experiment, chosen, settings_from
 from pipesd.lab.run import run as run_experiment
-from pipesd.lab.scenarios import scenario_from
+from pipesd.lab.scenario_file import scenario_from
 from pipesd.planner.policies import POLICIES
 
 
@@ -69,3 +70,4 @@ lab_commands.add_command(link)
 lab_commands.add_command(paper)
 lab_commands.add_command(record)
 lab_commands.add_command(timeline)
+lab_commands.add_command(tune)

@@ -13,7 +13,8 @@ from pipesd.cli.lab_options import scenario_option, seed_option, wire_option
 from pipesd.cli.process import say, signals
 from pipesd.errors import ConfigError
 from pipesd.lab.relay import Address, precise_loop, relaying
-from pipesd.lab.scenarios import Scenario, scenario_from
+from pipesd.lab.scenario_file import scenario_from
+from pipesd.lab.scenarios import Scenario
 from pipesd.lab.wires import charge_of, uplink_of
 
 

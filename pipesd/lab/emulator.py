@@ -10,14 +10,32 @@ import random
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pipesd.errors import UsageError
+from pipesd.lab.cycle import Cycle
 
 _S_MAX = 86_400.0
 _CHANGES_EVERY_S_MIN = 1e-3
 _BYTES_PER_S_MIN = 1e-3
 
 Pair = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkPhase:
+    """What one direction of a link is like for a while. Raises ``UsageError`` if a field is impossible."""
+
+    duration_s: float
+    delay_s: float
+    message_s: float
+    bytes_per_s: float
+
+    def __post_init__(self) -> None:
+        check_duration("duration_s", self.duration_s)
+        check_number("delay_s", self.delay_s, 0.0, _S_MAX)
+        check_number("message_s", self.message_s, 0.0, _S_MAX)
+        check_number("bytes_per_s", self.bytes_per_s, _BYTES_PER_S_MIN, math.inf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +71,10 @@ class LinkModel:
     drawn_bytes_per_s: Pair | None = None
     """Lowest and highest; all between are equally likely."""
 
+    phases: tuple[LinkPhase, ...] = ()
+    """By turns, again and again, from 0 on; then ``delay_s``, ``message_s`` and ``bytes_per_s`` count for
+    nothing. Drawn rates count instead of theirs."""
+
     def __post_init__(self) -> None:
         for name in ("delay_s", "message_s", "jitter_s", "loss_delay_s"):
             check_number(name, getattr(self, name), 0.0, _S_MAX)
@@ -65,17 +87,19 @@ class LinkModel:
             raise UsageError("changes_every_s: goes together with drawn_bytes_per_s; give both or neither")
         if self.drawn_bytes_per_s is not None:
             check_drawn("drawn_bytes_per_s", self.drawn_bytes_per_s, _BYTES_PER_S_MIN)
-            if self.rates:
-                raise UsageError("rates: cannot be given together with drawn_bytes_per_s; leave one out")
+        if self.rates and (self.phases or self.drawn_bytes_per_s is not None):
+            other = "phases" if self.phases else "drawn_bytes_per_s"
+            raise UsageError(f"rates: cannot be given together with {other}; leave one out")
 
     @property
     def is_plain(self) -> bool:
         """Whether every message is treated alike."""
         is_lucky = not self.jitter_s and not (self.loss and self.loss_delay_s)
-        return is_lucky and not self.outages and not self.rates and self.drawn_bytes_per_s is None
+        changes = self.rates or self.phases or self.drawn_bytes_per_s is not None
+        return is_lucky and not self.outages and not changes
 
     def occupancy_s(self, message_bytes: int) -> float:
-        """How long a message keeps others from leaving, at the first rate and without an outage."""
+        """How long a message keeps others from leaving, at the first rate, without an outage or phases."""
         return self.message_s + message_bytes / self.bytes_per_s
 
 
@@ -88,7 +112,8 @@ class LinkEmulator:
 
         self._occupancy_s = model.occupancy_s
         self._delay_s = model.delay_s
-        self._course = None if model.is_plain else _Course(model, seed)
+        self._rates = _rates_of(model, seed)
+        self._course = None if model.is_plain else _Course(model, self._rates, seed)
 
     def send(self, now: float, message_bytes: int) -> tuple[float, float]:
         """Take a message: when the link is free again, and when the message arrives."""
@@ -98,7 +123,11 @@ class LinkEmulator:
             free_at = self.free_at = begins_at + self._occupancy_s(message_bytes)
             return free_at, free_at + self._delay_s
         free_at = self.free_at = course.leave(max(self.free_at, now), message_bytes)
-        return free_at, course.arrive(free_at + course.travel_s())
+        return free_at, course.arrive(free_at + course.travel_s(free_at))
+
+    def bytes_per_s(self, moment: float) -> float:
+        """The rate then."""
+        return self._rates.at(moment)[0]
 
     def end(self, now: float) -> float:
         """Take the end of all messages: when it arrives. It has no length, and no luck of its own."""
@@ -106,7 +135,7 @@ class LinkEmulator:
         if self._course is None:
             return self.free_at + self._delay_s
         self.free_at = self._course.wait_open(self.free_at)
-        return self._course.arrive(self.free_at + self._delay_s)
+        return self._course.arrive(self.free_at + self._course.delay_s(self.free_at))
 
 
 def both_ways(up: LinkModel, down: LinkModel, seed: int = 0) -> tuple[LinkEmulator, LinkEmulator]:
@@ -117,26 +146,31 @@ def both_ways(up: LinkModel, down: LinkModel, seed: int = 0) -> tuple[LinkEmulat
 class _Course:
     """What messages meet on a link that does not treat them all alike."""
 
-    def __init__(self, model: LinkModel, seed: int) -> None:
+    def __init__(self, model: LinkModel, rates: "_Rates", seed: int) -> None:
         self._model = model
         self._luck = random.Random(f"luck {seed}")
-        self._rates = _rates_of(model, seed)
+        self._phases = _phases_of(model)
+        self._rates = rates
         self._borders = [moment for outage in model.outages for moment in outage]
         self._arrived_at = 0.0
 
     def leave(self, at: float, message_bytes: int) -> float:
         """When a message has left that begins to."""
-        at = self._work(at, self._model.message_s, is_bytes=False)
+        at = self._work(at, self._phases.at(at).message_s, is_bytes=False)
         return self._work(at, message_bytes, is_bytes=True)
 
     def wait_open(self, at: float) -> float:
         """The first moment from ``at`` on that is in no outage."""
         return self._work(at, 0.0, is_bytes=False)
 
-    def travel_s(self) -> float:
+    def delay_s(self, at: float) -> float:
+        """What a message travels at least that has left then."""
+        return self._phases.at(at).delay_s
+
+    def travel_s(self, at: float) -> float:
         """How long the next message travels; takes two numbers from its luck, whatever the model is."""
         late, lost = self._luck.random(), self._luck.random()
-        travel_s = self._model.delay_s + self._model.jitter_s * late
+        travel_s = self.delay_s(at) + self._model.jitter_s * late
         return travel_s + self._model.loss_delay_s if lost < self._model.loss else travel_s
 
     def arrive(self, at: float) -> float:
@@ -164,6 +198,12 @@ class _Course:
         return place % 2 == 0, self._borders[place] if place < len(self._borders) else math.inf
 
 
+class _Rates(Protocol):
+    def at(self, moment: float) -> Pair:
+        """The rate, and until when it holds."""
+        ...
+
+
 class _GivenRates:
     """The first rate, then those given."""
 
@@ -175,6 +215,17 @@ class _GivenRates:
         """The rate, and until when it holds."""
         place = bisect_right(self._moments, moment)
         return self._rates[place], self._moments[place] if place < len(self._moments) else math.inf
+
+
+class _PhasedRates:
+    """Those of the phases."""
+
+    def __init__(self, phases: Cycle[LinkPhase]) -> None:
+        self._phases = phases
+
+    def at(self, moment: float) -> Pair:
+        """The rate, and until when it holds."""
+        return self._phases.at(moment).bytes_per_s, self._phases.until(moment)
 
 
 class _DrawnRates:
@@ -200,10 +251,17 @@ class _DrawnRates:
         return self._lowest + (self._highest - self._lowest) * share
 
 
-def _rates_of(model: LinkModel, seed: int) -> _GivenRates | _DrawnRates:
-    if model.drawn_bytes_per_s is None:
-        return _GivenRates(model.bytes_per_s, model.rates)
-    return _DrawnRates(model.changes_every_s, model.drawn_bytes_per_s, seed)
+def _rates_of(model: LinkModel, seed: int) -> _Rates:
+    if model.drawn_bytes_per_s is not None:
+        return _DrawnRates(model.changes_every_s, model.drawn_bytes_per_s, seed)
+    return _PhasedRates(_phases_of(model)) if model.phases else _GivenRates(model.bytes_per_s, model.rates)
+
+
+def _phases_of(model: LinkModel) -> Cycle[LinkPhase]:
+    for_good = LinkPhase(
+        duration_s=_S_MAX, delay_s=model.delay_s, message_s=model.message_s, bytes_per_s=model.bytes_per_s
+    )
+    return Cycle([(phase.duration_s, phase) for phase in model.phases or (for_good,)])
 
 
 # -- what is possible -------------------------------------------------------------------------------------
@@ -231,7 +289,12 @@ def check_outages(name: str, outages: Sequence[Pair]) -> None:
 def check_changes(name: str, every_s: float) -> None:
     """Raise ``UsageError`` unless it is 0, for never, or a length of time."""
     if every_s != 0:
-        check_number(name, every_s, _CHANGES_EVERY_S_MIN, _S_MAX)
+        check_duration(name, every_s)
+
+
+def check_duration(name: str, duration_s: float) -> None:
+    """Raise ``UsageError`` unless it is a length of time."""
+    check_number(name, duration_s, _CHANGES_EVERY_S_MIN, _S_MAX)
 
 
 def check_drawn(name: str, lowest_and_highest: Pair, low: float) -> None:

@@ -6,8 +6,9 @@ session is repeated here in few lines, and a test holds the two to the same even
 """
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import msgspec
 
@@ -21,19 +22,33 @@ from pipesd.lab.stages import Play
 from pipesd.lab.turns import REPORTED, TOLD, WOKEN, Heap, Pipe
 from pipesd.lab.wires import draft_bytes, uplink_of
 from pipesd.planner.occupancy import Gap
+from pipesd.planner.trigger import Thresholds
 from pipesd.session.cloud import CloudSession
 from pipesd.session.commands import EmitTokens, FinishGeneration, SendFrame
 from pipesd.session.edge import EdgeSession
 from pipesd.session.events import PromptGiven
 from pipesd.session.experience import Experience
-from pipesd.values import Sampling
+from pipesd.session.trials import Trials
+from pipesd.tuning import Proposal
+from pipesd.values import Sampling, TrialReport
 from pipesd.wire import frames
 from pipesd.wire.codec import PREFIX_BYTES
 
 _QUIET_NS = round(QUIET_S * 1e9)
 
+Timetable = Callable[[float], Thresholds | None]
+"""Which thresholds hold at a moment; None: the policy's own."""
+
 Happening = tuple[str, float, int, int]
 """(what, when, a position, a number of tokens); the cloud's moments without its uptime."""
+
+
+class Adviser(Protocol):
+    """Proposes thresholds, as ``tuning.Desk`` does."""
+
+    def advise(self, report: TrialReport) -> Proposal:
+        """Learn from a trial, and say what comes next."""
+        ...
 
 
 class _Edge:
@@ -43,7 +58,9 @@ class _Edge:
         self._play = play
         self._heap = play.heap
         self._log = play.log
-        self._experience = Experience()
+        self._trials = None if play.desk is None else Trials()
+        self._proposed = Proposal(0, None)
+        self._experience = Experience(self._trials)
         self._link_idle = True
         self._drafts_told = 0
         """How many frames were told, up to the last one with drafts."""
@@ -64,6 +81,8 @@ class _Edge:
             number, play.edge_rules, play.grant, play.grant.vocabulary_size, self._experience
         )
         self._books = session.ledger
+        if self._proposed.thresholds is not None:
+            session.adopt(self._proposed.thresholds)
         wish = PromptGiven(number, 0, prompt.prompt_tokens, Sampling(), 0, len(prompt.target))
         said = [*session.open(), *session.prompt(wish)]
         for command in said:
@@ -91,8 +110,10 @@ class _Edge:
     def _start_step(self, session: EdgeSession, now: float) -> None:
         self._steps += 1
         self._step = self._steps
+        if self._play.timetable is not None:
+            self._adopt(session, Proposal(0, self._play.timetable(now)))
         session.start_step(now)
-        self._step_ends = self._heap.after(self._play.draft_s, self._end_step, self._step)
+        self._step_ends = self._heap.after(self._play.draft_s(now), self._end_step, self._step)
 
     def _send_drafts(self, session: EdgeSession, now: float, gap: Gap) -> None:
         frame = session.next_frame(now, gap if self._has_sent else "foreign")
@@ -162,12 +183,25 @@ class _Edge:
                         self._answer.take(now, command.tokens)
                     elif isinstance(command, FinishGeneration):
                         finish = command
+                if self._trials is not None and self._trials.is_complete:
+                    self._tune(session, self._trials)
                 self._keep_busy(now)
                 if finish is not None:
                     self._answer.stats = finish.stats
                     self.session = None
                     self._heap.soon(TOLD, self._play.up.tell, frames.Close(self._number))
                     self._heap.at(self._heap.now_ns + _QUIET_NS, WOKEN, self._play.begin_next)
+
+    def _tune(self, session: EdgeSession, trials: Trials) -> None:
+        assert self._play.desk is not None, "a report that nobody reads"
+        proposal = self._play.desk.advise(trials.report(self._experience.conditions_ms()))
+        trials.begin(proposal.trial)
+        self._adopt(session, proposal)
+
+    def _adopt(self, session: EdgeSession, proposal: Proposal) -> None:
+        if proposal.thresholds != self._proposed.thresholds:
+            session.adopt(proposal.thresholds)
+        self._proposed = proposal
 
 
 class _Cloud:
@@ -219,12 +253,15 @@ class _Cloud:
         play.record.passes += 1
         if play.log is not None:
             play.log.append(("pass", self._heap.now, last.base, tokens))
-        self._heap.after(play.pass_pace.cost_s(tokens), self._end_pass, session, last.tokens, last.picks)
+        took_s = play.pass_pace.at(self._heap.now).cost_s(tokens)
+        self._heap.after(took_s, self._end_pass, session, last.tokens, last.picks)
 
     def _end_pass(self, session: CloudSession, tokens: tuple[int, ...], picks: int) -> None:
         self._passing = False
         now = UPTIME_S + self._heap.now
-        self._play.record.cloud_s += now - self._pass_began_s
+        took_s = now - self._pass_began_s
+        self._play.record.cloud_s += took_s
+        self._play.passes.append((self._heap.now, took_s))
         verdict = session.settle(self._picks(session, tokens[len(tokens) - picks + 1 :], picks), now)
         if verdict is not None:
             if self._play.log is not None:
@@ -253,18 +290,32 @@ class _Cloud:
 class HeapPlay:
     """Recorded prompts, one after another."""
 
-    def __init__(self, play: Play, log: list[Happening] | None = None) -> None:
-        """``log`` is given every happening."""
+    def __init__(
+        self,
+        play: Play,
+        log: list[Happening] | None = None,
+        desk: Adviser | None = None,
+        timetable: Timetable | None = None,
+    ) -> None:
+        """``log`` is given every happening; ``desk`` tunes at once, between two verdicts.
+
+        With a ``timetable`` thresholds follow the clock, from the next draft on.
+        """
         scenario = play.scenario
         self.trace = play.trace
         self.edge_rules = edge_rules(play.edge_config, play.context_tokens)
         self.cloud_rules = cloud_rules(play.cloud_config)
         self.grant = welcome_of(play.cloud_config, play.target())
-        self.draft_s = scenario.draft_pace.cost_s(1)
+        self._draft_pace = scenario.draft_pace
         self.pass_pace = scenario.pass_pace
         self.record = Record()
+        self.passes: list[tuple[float, float]] = []
+        """(when it ended, how long it took) of every pass, in seconds."""
+
         self.heap = Heap()
         self.log = log
+        self.desk = desk
+        self.timetable = timetable
         self._token_bytes = draft_bytes(play.wire, 1)
         edge, cloud = _Edge(self), _Cloud(self)
         self._edge, self._cloud = edge, cloud
@@ -272,6 +323,10 @@ class HeapPlay:
         charge_up = self._charge_up if self._token_bytes else _size_of
         self.up = Pipe(self.heap, up, cloud.hear, charge_up, edge.idle)
         self.down = Pipe(self.heap, down, edge.hear, _size_of, None)
+
+    def draft_s(self, now: float) -> float:
+        """What a step costs that begins now."""
+        return self._draft_pace.at(now).cost_s(1)
 
     def _charge_up(self, frame: frames.AnyFrame) -> int:
         size = _size_of(frame)
@@ -310,9 +365,9 @@ def _not_collecting() -> Iterator[None]:
             gc.enable()
 
 
-def play_on_heap(play: Play) -> Record:
+def play_on_heap(play: Play, desk: Adviser | None = None) -> Record:
     """The same record as in virtual time, much sooner."""
-    return HeapPlay(play).play()
+    return HeapPlay(play, desk=desk).play()
 
 
 _ruler = msgspec.msgpack.Encoder()

@@ -5,6 +5,7 @@ So the sender's own end waits for as long as a message would occupy the link, an
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -44,10 +45,12 @@ class LadenLink:
 
 def unladen(model: LinkModel) -> LinkModel:
     """What is left of a model for the relay behind a laden link: everything but its occupancy."""
+    phases = tuple(replace(phase, message_s=0.0, bytes_per_s=math.inf) for phase in model.phases)
     return replace(
         model,
         message_s=0.0,
-        bytes_per_s=float("inf"),
+        bytes_per_s=math.inf,
+        phases=phases,
         outages=(),
         rates=(),
         changes_every_s=0.0,

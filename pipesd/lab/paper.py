@@ -6,23 +6,21 @@ depends on the order or on the process: the same grid gives the same figures.
 
 import io
 import math
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import product
+from itertools import count, product
 
 import msgspec
 
 from pipesd.engines.choose import cores
 from pipesd.engines.traces import SHIPPED, SHIPPED_SETS, Trace, read_trace, shipped_trace
 from pipesd.lab.answers import UPTIME_S
+from pipesd.lab.jobs import working
 from pipesd.lab.metrics import Figures
 from pipesd.lab.published import TABLE_1
 from pipesd.lab.run import Experiment, simulate
-from pipesd.lab.scenarios import SCENARIOS, Scenario
+from pipesd.lab.scenarios import COMPARED, SCENARIOS, Scenario
 from pipesd.lab.stages import play_virtually
 from pipesd.planner.policies import ABLATIONS
 from pipesd.timeline import Side, TimelineObserver
@@ -51,7 +49,6 @@ _BESIDE_CODE: Mapping[str, Changes] = {
 }
 """The paper's settings for mathematics, taken for chat too; those for code are the presets."""
 
-_CASES_AT_ONCE = 8
 _QUICK_PROMPTS = 4
 
 
@@ -141,7 +138,7 @@ class Grid:
     traces: tuple[str, ...] = SHIPPED_SETS
     """Of the tables; those that are not there are left out, and named."""
 
-    scenarios: tuple[str, ...] = tuple(SCENARIOS)
+    scenarios: tuple[str, ...] = COMPARED
     studied: tuple[str, ...] = SHIPPED
     """The traces that thresholds, wires and sweeps are tried on."""
 
@@ -269,28 +266,10 @@ def experiment(case: Case, grid: Grid) -> Experiment:
 
 def play(grid: Grid, on_progress: Callable[[int], None] = lambda _: None, *, processes: int = 0) -> "Results":
     """Play every case in so many processes, 0: one for each core; ``on_progress`` hears how many are done."""
-    wanted = cases(grid)
-    figures: dict[Case, Figures] = {}
-    for each, found in zip(wanted, _played(wanted, grid, processes or cores()), strict=True):
-        figures[each] = found
-        on_progress(len(figures))
-    return Results(grid, figures)
-
-
-def _played(wanted: Sequence[Case], grid: Grid, processes: int) -> Iterator[Figures]:
-    if processes == 1:
-        yield from map(partial(_play_one, grid), wanted)
-        return
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_leave_signals)
-    try:
-        yield from pool.map(partial(_play_one, grid), wanted, chunksize=_CASES_AT_ONCE)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _leave_signals() -> None:
-    """Ctrl-C is for the process that the user started."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wanted, done = cases(grid), count(1)
+    with working(processes or cores(), lambda: on_progress(next(done))) as pool:
+        found = pool.do([partial(_play_one, grid, each) for each in wanted])
+    return Results(grid, dict(zip(wanted, found, strict=True)))
 
 
 def _play_one(grid: Grid, case: Case) -> Figures:

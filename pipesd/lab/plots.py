@@ -26,6 +26,9 @@ Point = tuple[float, float]
 _DPI = 120
 _PANEL_INCHES = (4.4, 3.2)
 _KEY_INCHES = 0.5
+_NAMES_PER_PANEL = 3
+"""More names do not stand beside each other above one."""
+
 _BAR_GROUP = 0.84
 """How much of the way from one group of bars to the next is bars."""
 
@@ -39,8 +42,14 @@ _INK: Mapping[str, tuple[str, str]] = {
     "pipesd": ("#b23a48", "o"),
     "pipesd, thresholds of the grid": ("#b23a48", "o"),
     "pipesd, default rules": ("#b23a48", "*"),
+    "model-guided": ("#b23a48", "o"),
+    "closed-form": ("#000000", ""),
+    "paper": ("#0072b2", "v"),
+    "grid": ("#e69f00", "s"),
+    "random": ("#56b4e9", "D"),
+    "fixed": ("#7f7f7f", ""),
 }
-"""Colour and mark of each policy; the colours can be told apart by the colour-blind."""
+"""Colour and mark of each policy and tuner; the colours can be told apart by the colour-blind."""
 
 
 # -- what every picture has in common -----------------------------------------------------------------------
@@ -131,7 +140,7 @@ def draw_panels(panels: Sequence[Panel], path: Path, *, columns: int, note: str 
         for axes in figure.axes:
             for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
                 names.setdefault(name, handle)
-        add_key(figure, names, columns=len(names))
+        add_key(figure, names, columns=min(len(names), _NAMES_PER_PANEL * columns))
 
 
 def _frame(axes: "Axes", panel: Panel) -> None:

@@ -22,7 +22,7 @@ from pipesd.lab.scenarios import Scenario
 from pipesd.lab.stages import Play, play_draft_alone, play_in_wall_time, play_virtually
 from pipesd.lab.wires import draft_bytes
 from pipesd.planner.policies import POLICIES, SETTINGS, check_effect, policy_named
-from pipesd.values import Verify
+from pipesd.values import Objective, Verify
 
 Clock = Literal["virtual", "wall"]
 
@@ -48,6 +48,8 @@ class Experiment:
     wire: str = "ids"
     clock: Clock = "virtual"
     seed: int = 0
+    objective: Objective | None = None
+    """What thresholds are tuned for, on the heap; None: nobody tunes."""
 
     @cached_property
     def play(self) -> Play:
@@ -61,7 +63,8 @@ class Experiment:
         draft_bytes(self.wire, 0)  # raises for an unknown wire
         changed = {_ALIASES.get(name, name): value for name, value in self.changed.items()}
         verify = _verify(changed.pop("verify", preset.verify))
-        edge = EdgeConfig(engine="replay", policy=self.policy, tuner="off", **changed)  # type: ignore[arg-type]
+        tuning = {"tuner": "edge", "objective": self.objective} if self.objective else {"tuner": "off"}
+        edge = EdgeConfig(engine="replay", policy=self.policy, **tuning, **changed)  # type: ignore[arg-type]
         policy_of(edge)
         return Play(
             trace=self.trace,
@@ -90,8 +93,8 @@ def run(experiment: Experiment) -> Figures:
     """Play it through the production actors. Raises ``EngineError`` if a text is not the target's."""
     play = experiment.play
     if POLICIES[play.edge.policy].writers == "edge":
-        return _figures(experiment, play_draft_alone(play))
-    return _figures(
+        return figures_of(experiment, play_draft_alone(play))
+    return figures_of(
         experiment, play_virtually(play) if experiment.clock == "virtual" else play_in_wall_time(play)
     )
 
@@ -100,10 +103,11 @@ def simulate(experiment: Experiment) -> Figures:
     """The same figures as ``run`` by the virtual clock, from the pure sessions under a heap of events."""
     play = experiment.play
     alone = POLICIES[play.edge.policy].writers == "edge"
-    return _figures(experiment, play_draft_alone(play) if alone else play_on_heap(play))
+    return figures_of(experiment, play_draft_alone(play) if alone else play_on_heap(play))
 
 
-def _figures(experiment: Experiment, record: Record) -> Figures:
+def figures_of(experiment: Experiment, record: Record) -> Figures:
+    """What its record comes to. Raises ``EngineError`` if a text is not the target's."""
     play = experiment.play
     verified = POLICIES[play.edge.policy].writers != "edge"
     if verified:

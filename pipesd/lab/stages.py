@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from pipesd.actors.compute import ModelledCompute
 from pipesd.actors.link import Link, listening, open_tcp_link
 from pipesd.actors.runtime import Hooks
 from pipesd.cloud import make_gateway
@@ -23,6 +22,7 @@ from pipesd.lab.answers import QUIET_S, UPTIME_S, Answer, Record
 from pipesd.lab.clock import run_virtually
 from pipesd.lab.laden import LadenLink, unladen
 from pipesd.lab.link import memory_link
+from pipesd.lab.phased import PhasedCompute
 from pipesd.lab.relay import precise_loop, relaying
 from pipesd.lab.scenarios import Scenario
 from pipesd.lab.wires import charge_of, draft_bytes, uplink_of
@@ -75,6 +75,7 @@ class Play:
         return CloudConfig(
             engine="replay",
             verify=self.verify,
+            tuner="off",
             handshake_timeout_s=_PATIENT_S,
             ping_after_s=_PING_S,
             silent_after_s=_PATIENT_S,
@@ -130,15 +131,20 @@ Connect = Callable[[Play, Accept], AbstractAsyncContextManager[Link]]
 async def _played(play: Play, connect: Connect, *, quiet_s: float, uptime_s: float) -> Record:
     """Play all prompts, one after another, ``quiet_s`` apart."""
     now = asyncio.get_running_loop().time
+    began = now()
     passes, drafts, record = _PassMeter(), _DraftMeter(), Record()
     at_edge, at_cloud = play.observers
+
+    def elapsed() -> float:
+        return now() - began
+
     gateway = make_gateway(
         play.cloud_config,
         play.target(),
-        ModelledCompute(play.scenario.pass_pace),
+        PhasedCompute(play.scenario.pass_pace, elapsed),
         Hooks(observers=(passes, *at_cloud), clock=lambda: uptime_s + now()),
     )
-    drafting, seen = ModelledCompute(play.scenario.draft_pace), Hooks(observers=(drafts, *at_edge))
+    drafting, seen = PhasedCompute(play.scenario.draft_pace, elapsed), Hooks(observers=(drafts, *at_edge))
     async with (
         gateway.running(),
         connect(play, gateway.accept) as link,
@@ -204,13 +210,13 @@ def play_in_wall_time(play: Play) -> Record:
 def play_draft_alone(play: Play) -> Record:
     """The draft writes by itself, a token a step, with no link and no cloud, as far as it was recorded."""
     solo = replay_solo(play.trace, context_tokens=play.context_tokens, chunk_tokens=play.context_tokens)
-    record, now, step_s = Record(), 0.0, play.scenario.draft_pace.cost_s(1)
+    record, now, pace = Record(), 0.0, play.scenario.draft_pace
     for prompt in play.trace.prompts:
         answer = Answer(now)
         record.answers.append(answer)
         limit = len(prompt.target)
         for token in target_alone(solo, prompt.prompt_tokens, sampling=Sampling(), seed=0, tokens_max=limit):
-            now += step_s
+            now += pace.at(now).cost_s(1)
             answer.take(now, (token,))
         answer.stats = GenerationStats(tokens=len(answer.tokens), drafted=len(answer.tokens))
     return record

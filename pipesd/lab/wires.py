@@ -39,7 +39,10 @@ WIRES = tuple(_WIRES)
 def uplink_of(scenario_uplink: LinkModel, wire: str) -> LinkModel:
     """The uplink of a scenario, as messages of this wire meet it."""
     message_s = _named(wire).message_s
-    return scenario_uplink if message_s is None else replace(scenario_uplink, message_s=message_s)
+    if message_s is None:
+        return scenario_uplink
+    phases = tuple(replace(phase, message_s=message_s) for phase in scenario_uplink.phases)
+    return replace(scenario_uplink, message_s=message_s, phases=phases)
 
 
 def charge_of(wire: str) -> Callable[[bytes], int]:

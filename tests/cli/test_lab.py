@@ -8,7 +8,8 @@ from click.testing import CliRunner, Result
 from pipesd.cli.lab import lab_commands
 from pipesd.errors import ConfigError, EngineError, TraceError, UsageError
 from pipesd.lab.run import KEYS, Experiment, chosen, run
-from pipesd.lab.scenarios import SCENARIOS, scenario_from
+from pipesd.lab.scenario_file import scenario_from
+from pipesd.lab.scenarios import SCENARIOS
 from pipesd.lab.wires import WIRES
 from pipesd.planner.policies import POLICIES
 from tests.lab.recordings import SMALL, TWINS, recorded, trace_of, written

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipesd.errors import UsageError
-from pipesd.lab.emulator import LinkEmulator, LinkModel, both_ways
+from pipesd.lab.emulator import LinkEmulator, LinkModel, LinkPhase, both_ways
 
 PLAIN = LinkModel(delay_s=0.05, message_s=0.01, bytes_per_s=1_000.0)
 DRAWN = LinkModel(changes_every_s=20.0, drawn_bytes_per_s=(1_000.0, 9_000.0))
@@ -249,6 +249,75 @@ def test_the_two_directions_have_luck_of_their_own():
 # -- what is possible ---------------------------------------------------------------------------------------
 
 
+# -- phases -----------------------------------------------------------------------------------------------
+
+NEAR = LinkPhase(duration_s=10.0, delay_s=0.5, message_s=1.0, bytes_per_s=100.0)
+FAR = LinkPhase(duration_s=5.0, delay_s=3.0, message_s=0.0, bytes_per_s=10.0)
+BY_TURNS = LinkModel(phases=(NEAR, FAR))
+
+
+@pytest.mark.parametrize(
+    ("now", "message_bytes", "expected"),
+    [
+        (0.0, 100, (2.0, 2.5)),
+        (10.0, 20, (12.0, 15.0)),
+        (15.0, 100, (17.0, 17.5)),
+        (9.5, 10, (11.5, 14.5)),  # a message of 1 s that begins late leaves in the next phase
+        (14.0, 110, (16.0, 16.5)),  # 10 bytes slowly, 100 fast
+        (8.5, 60, (11.0, 14.0)),  # 50 bytes fast, 10 slowly
+        (3_008.5, 60, (3_011.0, 3_014.0)),
+    ],
+)
+def test_phases_hold_by_turns(now: float, message_bytes: int, expected: tuple[float, float]):
+    assert LinkEmulator(BY_TURNS).send(now, message_bytes) == pytest.approx(expected)
+
+
+def test_what_left_in_a_far_phase_is_not_overtaken():
+    link = LinkEmulator(BY_TURNS)
+    _, slow = link.send(14.8, 1)
+    _, quick = link.send(15.0, 0)
+    assert (slow, quick) == pytest.approx((17.9, 17.9))
+
+
+def test_the_end_travels_as_long_as_its_phase_says():
+    assert LinkEmulator(BY_TURNS).end(11.0) == 14.0
+    assert LinkEmulator(BY_TURNS).end(16.0) == 16.5
+
+
+def test_drawn_rates_count_instead_of_those_of_phases():
+    drawn = replace(BY_TURNS, changes_every_s=4.0, drawn_bytes_per_s=(50.0, 50.0))
+    assert LinkEmulator(drawn).send(0.0, 100) == (3.0, 3.5)
+
+
+@pytest.mark.parametrize(
+    ("model", "rates"),
+    [
+        (LinkModel(bytes_per_s=7.0), [7.0] * 4),
+        (LinkModel(bytes_per_s=7.0, rates=((9.0, 3.0),)), [7.0, 3.0, 3.0, 3.0]),
+        (BY_TURNS, [100.0, 10.0, 10.0, 100.0]),
+    ],
+)
+def test_the_rate_of_a_moment_can_be_asked_for(model: LinkModel, rates: list[float]):
+    assert [LinkEmulator(model).bytes_per_s(moment) for moment in (0.0, 10.0, 14.9, 15.0)] == rates
+
+
+def test_so_can_a_drawn_one():
+    link = LinkEmulator(LinkModel(changes_every_s=2.0, drawn_bytes_per_s=(100.0, 200.0)), 3)
+    rate = link.bytes_per_s(4.0)
+    assert link.send(4.0, 100)[0] == pytest.approx(4.0 + 100 / rate)
+    assert 100.0 <= rate <= 200.0
+
+
+@pytest.mark.parametrize("key", ["duration_s", "delay_s", "message_s", "bytes_per_s"])
+@pytest.mark.parametrize("value", [-1.0, math.nan])
+def test_what_no_phase_can_be_is_named(key: str, value: float):
+    with pytest.raises(UsageError, match=f"^{key}: must be at least "):
+        replace(NEAR, **{key: value})
+
+
+# -- what is possible -------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("key", ["delay_s", "message_s", "jitter_s", "loss_delay_s"])
 @pytest.mark.parametrize("value", [-0.1, 86_401.0, math.inf, math.nan])
 def test_an_impossible_time_is_named(key: str, value: float):
@@ -290,6 +359,7 @@ def test_an_impossible_time_is_named(key: str, value: float):
             {"changes_every_s": 1.0, "drawn_bytes_per_s": (1.0, 2.0), "rates": ((1.0, 5.0),)},
             "rates: cannot be given together with drawn_bytes_per_s",
         ),
+        ({"phases": (NEAR,), "rates": ((1.0, 5.0),)}, "rates: cannot be given together with phases"),
     ],
     ids=str,
 )
@@ -306,6 +376,7 @@ def test_what_no_link_can_be_is_named(fields: dict[str, Any], words: str):
         {"outages": ((1.0, 2.0),)},
         {"rates": ((1.0, 2.0),)},
         {"changes_every_s": 1.0, "drawn_bytes_per_s": (1.0, 2.0)},
+        {"phases": (NEAR, FAR)},
     ],
     ids=str,
 )

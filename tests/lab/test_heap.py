@@ -12,12 +12,15 @@ from pipesd.engines.traces import Trace
 from pipesd.lab.answers import UPTIME_S, Record
 from pipesd.lab.heap import Happening, HeapPlay
 from pipesd.lab.run import Experiment, chosen
-from pipesd.lab.scenarios import SCENARIOS, Scenario
+from pipesd.lab.scenarios import SCENARIOS, Phase, Scenario
 from pipesd.lab.stages import Play, play_virtually
 from pipesd.lab.wires import WIRES
 from pipesd.observe import Recorder, Step
 from pipesd.planner.policies import POLICIES
+from pipesd.planner.trigger import Thresholds
 from pipesd.session import commands, events
+from pipesd.tuning import Proposal
+from pipesd.values import TrialReport
 from pipesd.wire import frames
 from tests.lab.recordings import DISTANT, IDEAL, MIXED, SHORT, SMALL, shipped
 
@@ -27,7 +30,22 @@ PLAYED = [name for name, policy in POLICIES.items() if policy.writers != "edge"]
 LOSSY = replace(
     SCENARIOS["s1"], name="lossy", jitter_ms=30.0, loss=0.05, outages_s=((0.9, 1.4), (60.5, 61.5))
 )
-WHERE = {name: SCENARIOS[name] for name in ("s1", "s3", "far", "fast", "s4")} | {"lossy": LOSSY}
+FICKLE = replace(
+    LOSSY,
+    name="fickle",
+    phases=(
+        Phase(duration_s=0.37, draft_ms=20.0, alpha_ms=4.0),
+        Phase(duration_s=0.5, pass_ms=80.0, pass_token_ms=3.0, delay_ms=3.0, up_bits_per_s=1e5),
+        Phase(duration_s=0.2, down_bits_per_s=2e4),
+    ),
+)
+WHERE = {name: SCENARIOS[name] for name in ("s1", "s3", "far", "fast", "s4", "wifi-4g")} | {
+    "lossy": LOSSY,
+    "fickle": FICKLE,
+    "quick to throttle": replace(
+        SCENARIOS["throttled"], phases=(Phase(duration_s=0.7), Phase(duration_s=0.9, draft_ms=86.0))
+    ),
+}
 
 Moment = tuple[int, int, int]
 """(nanoseconds, a position, a number of tokens or a token)."""
@@ -185,6 +203,20 @@ scenarios = st.builds(
     loss=st.just(0.0) | st.floats(0.0, 1.0),
     outages_s=st.sampled_from([(), ((0.1, 0.3), (0.5, 0.6), (60.4, 61.0))]),
     changes_every_s=st.just(0.0),
+    phases=st.just(())
+    | st.lists(
+        st.builds(
+            Phase,
+            duration_s=st.floats(0.01, 2.0),
+            draft_ms=st.none() | st.floats(1.0, 90.0),
+            up_bits_per_s=st.none() | bits_per_s,
+            delay_ms=st.none() | times_ms,
+            alpha_ms=st.none() | st.floats(0.1, 20.0),
+            pass_ms=st.none() | st.floats(1.0, 90.0),
+        ),
+        min_size=1,
+        max_size=3,
+    ).map(tuple),
 )
 settings_of_policy = st.fixed_dictionaries(
     {},
@@ -249,3 +281,59 @@ COINCIDENCES = {
 @pytest.mark.parametrize("name", COINCIDENCES)
 def test_what_coincides_comes_in_the_order_of_the_actors(name: str):
     assert_equal(COINCIDENCES[name])
+
+
+# -- thresholds on the way --------------------------------------------------------------------------------
+
+
+class Scripted:
+    """Proposes these, one after another, and then no others."""
+
+    def __init__(self, *proposed: Thresholds | None) -> None:
+        self._proposed = proposed
+        self.reports: list[TrialReport] = []
+
+    def advise(self, report: TrialReport) -> Proposal:
+        self.reports.append(report)
+        number = len(self.reports)
+        return Proposal(number, self._proposed[min(number, len(self._proposed)) - 1])
+
+
+def asks(log: Iterable[Happening]) -> int:
+    return sum(kind == "judge" for kind, *_ in log)
+
+
+def test_a_desk_is_told_of_each_trial_and_its_thresholds_hold_from_then_on():
+    trace = shipped("HumanEval/0")
+    every, none = Thresholds(r1=1.0), Thresholds(r1=0.0, r2=0.0)
+    few: list[Happening] = []
+    many: list[Happening] = []
+    desk = Scripted(every)
+    HeapPlay(play_of(trace, SCENARIOS["s1"]), many, desk).play()
+    HeapPlay(play_of(trace, SCENARIOS["s1"]), few, Scripted(none)).play()
+    assert asks(many) > 1.5 * asks(few)
+    assert [report.trial for report in desk.reports] == list(range(len(desk.reports)))
+    assert all(sum(tokens for tokens, _, _ in report.verdicts) >= 20 for report in desk.reports)
+
+
+def test_a_timetable_holds_from_the_first_draft_on_and_is_followed_at_once():
+    trace = shipped("HumanEval/0")
+    always, never = Thresholds(r1=1.0), Thresholds(r1=0.0, r2=0.0)
+    fixed = play_of(trace, SCENARIOS["s1"], changed={"r1": 1.0})
+    following = play_of(trace, SCENARIOS["s1"])
+    expected = HeapPlay(fixed).play()
+    log: list[Happening] = []
+    assert HeapPlay(following, log, timetable=lambda _: always).play() == expected
+    switched: list[Happening] = []
+    HeapPlay(following, switched, timetable=lambda now: always if now < 1.0 else never).play()
+    early = [happening for happening in log if happening[1] < 1.0]
+    assert [happening for happening in switched if happening[1] < 1.0] == early
+    assert asks(switched) < asks(log)
+
+
+def test_every_pass_is_listed():
+    play = HeapPlay(play_of(shipped(*SHORT), SCENARIOS["s1"]))
+    record = play.play()
+    assert len(play.passes) == record.passes
+    assert sum(took_s for _, took_s in play.passes) == pytest.approx(record.cloud_s)
+    assert play.passes == sorted(play.passes)

@@ -2,10 +2,11 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from pipesd.actors.link import Link
 from pipesd.lab.clock import run_virtually
-from pipesd.lab.emulator import LinkModel
+from pipesd.lab.emulator import LinkModel, LinkPhase
 from pipesd.lab.laden import LadenLink, unladen
 from pipesd.lab.link import memory_link
 from tests.contracts.links import check_link
@@ -51,3 +52,6 @@ def test_the_relay_keeps_what_happens_on_the_way():
     assert (rest.message_s, rest.bytes_per_s) == (0.0, math.inf)
     drawn = LinkModel(changes_every_s=2.0, drawn_bytes_per_s=(1.0, 2.0), outages=((1.0, 2.0),))
     assert unladen(drawn).is_plain
+    phase = LinkPhase(duration_s=2.0, delay_s=0.3, message_s=0.1, bytes_per_s=10.0)
+    (left,) = unladen(LinkModel(phases=(phase,))).phases
+    assert left == replace(phase, message_s=0.0, bytes_per_s=math.inf)

@@ -1,15 +1,12 @@
 import math
-import re
-from collections.abc import Callable
 from dataclasses import FrozenInstanceError, asdict, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipesd.errors import UsageError
 from pipesd.lab.emulator import LinkEmulator, LinkModel
-from pipesd.lab.scenarios import SCENARIOS, Scenario, scenario_from, scenario_named
+from pipesd.lab.scenarios import COMPARED, SCENARIOS, Phase, Scenario, scenario_named
 
 S1 = {
     "name": "s1",
@@ -27,6 +24,7 @@ S1 = {
     "changes_every_s": 0.0,
     "up_range_bits_per_s": None,
     "down_range_bits_per_s": None,
+    "phases": (),
 }
 S4_CHANGES = {
     "changes_every_s": 20.0,
@@ -51,7 +49,8 @@ def test_the_named_ones_are_s1_but_for_what_they_are_named_for(name: str, change
 
 
 def test_each_is_found_by_its_own_name_and_there_are_no_others():
-    assert list(SCENARIOS) == ["s1", "s2", "s3", "s4", "far", "fast"]
+    assert list(SCENARIOS) == [*COMPARED, "wifi-4g", "throttled"]
+    assert COMPARED == ("s1", "s2", "s3", "s4", "far", "fast")
     assert all(scenario_named(name).name == name for name in SCENARIOS)
 
 
@@ -59,13 +58,14 @@ def test_each_is_found_by_its_own_name_and_there_are_no_others():
 def test_an_unknown_name_is_answered_with_the_known_ones(name: str):
     with pytest.raises(UsageError) as caught:
         scenario_named(name)
-    assert str(caught.value) == (f"scenario: {name!r} is not known; choose one of s1, s2, s3, s4, far, fast")
+    known = "s1, s2, s3, s4, far, fast, wifi-4g, throttled"
+    assert str(caught.value) == f"scenario: {name!r} is not known; choose one of {known}"
 
 
 def test_a_draft_step_costs_gamma_and_a_pass_is_a_straight_line():
     scenario = scenario_named("s1")
-    assert scenario.draft_pace.cost_s(1) == 0.043
-    assert [scenario.pass_pace.cost_s(tokens) for tokens in (1, 9)] == pytest.approx([0.026, 0.034])
+    assert scenario.draft_pace.at(0.0).cost_s(1) == 0.043
+    assert [scenario.pass_pace.at(0.0).cost_s(tokens) for tokens in (1, 9)] == pytest.approx([0.026, 0.034])
 
 
 def test_each_direction_of_the_link_has_its_own_bandwidth_and_the_same_delay():
@@ -81,7 +81,7 @@ def test_a_scenario_may_cost_nothing_at_all():
     )
     free = Scenario(name="free", up_bits_per_s=math.inf, down_bits_per_s=math.inf, **nothing)
     assert free.uplink.occupancy_s(1_000) == free.downlink.occupancy_s(1_000) == 0.0
-    assert free.draft_pace.cost_s(1) == free.pass_pace.cost_s(100) == 0.0
+    assert free.draft_pace.at(0.0).cost_s(1) == free.pass_pace.at(0.0).cost_s(100) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,11 @@ def test_everything_that_happens_on_a_link_is_handed_to_it():
 
 
 def test_s1_and_its_like_have_plain_links():
-    assert {name for name in SCENARIOS if not scenario_named(name).uplink.is_plain} == {"s4"}
+    assert {name for name in SCENARIOS if not scenario_named(name).uplink.is_plain} == {
+        "s4",
+        "wifi-4g",
+        "throttled",
+    }
 
 
 def test_the_link_of_s4_changes_every_20_s_within_its_ranges():
@@ -173,152 +177,60 @@ def test_an_impossible_agreement_is_named(agreement: float):
         scenario_named("s1").draft_pace_ms(agreement)
 
 
+# -- phases -------------------------------------------------------------------------------------------------
+
+
+def test_a_hot_machine_takes_twice_as_long_by_turns():
+    pace = scenario_named("throttled").draft_pace
+    steps_ms = [1e3 * pace.at(moment).cost_s(1) for moment in (0.0, 29.9, 30.0, 59.9, 60.0, 95.0)]
+    assert steps_ms == [43.0, 43.0, 86.0, 86.0, 43.0, 86.0]
+
+
+def test_between_wifi_and_4g_the_whole_link_changes_and_nothing_else():
+    wifi, mobile = scenario_named("wifi-4g").course.values
+    assert wifi == replace(
+        scenario_named("s1"), name="wifi-4g", up_bits_per_s=40e6, down_bits_per_s=100e6, delay_ms=5.0
+    )
+    assert mobile == replace(wifi, up_bits_per_s=10e6, down_bits_per_s=30e6, delay_ms=35.0, alpha_ms=2.0)
+    for link, rates in ((SCENARIOS["wifi-4g"].uplink, (5e6, 1.25e6)), (SCENARIOS["wifi-4g"].downlink, None)):
+        assert [phase.duration_s for phase in link.phases] == [30.0, 30.0]
+        assert [phase.delay_s for phase in link.phases] == [0.005, 0.035]
+        assert [phase.message_s for phase in link.phases] == [0.0002, 0.002]
+        assert rates is None or tuple(phase.bytes_per_s for phase in link.phases) == rates
+
+
+def test_without_phases_a_scenario_is_itself_for_good():
+    assert scenario_named("s4").course.values == [scenario_named("s4")]
+    assert scenario_named("s1").uplink.phases == ()
+
+
+def test_a_pass_may_change_as_well_and_the_yardstick_is_the_mean_over_time():
+    scenario = replace(
+        scenario_named("s1"), phases=(Phase(duration_s=1.0), Phase(duration_s=3.0, pass_ms=65.0))
+    )
+    assert [scenario.pass_pace.at(moment).cost_s(2) for moment in (0.5, 1.5)] == pytest.approx([0.027, 0.067])
+    assert scenario.draft_pace_ms(0.0) == pytest.approx(57.4 + 0.75 * 40.0)
+
+
+@pytest.mark.parametrize(
+    ("phase", "words"),
+    [
+        (Phase(duration_s=0.0), "phases: duration_s: must be at least 0.001"),
+        (Phase(duration_s=-1.0), "phases: duration_s: .* not -1.0"),
+        (Phase(duration_s=math.nan), "phases: duration_s: "),
+        (Phase(duration_s=1.0, draft_ms=-1.0), "phases: draft_ms: must be at least 0 and at most 60000"),
+        (Phase(duration_s=1.0, up_bits_per_s=0.0), "phases: up_bits_per_s: must be at least 1000"),
+        (
+            Phase(duration_s=1.0, up_bits_per_s=1e6),
+            "phases: up_bits_per_s counts for nothing beside up_range",
+        ),
+    ],
+)
+def test_what_no_phase_can_be_is_named(phase: Phase, words: str):
+    with pytest.raises(UsageError, match=f"^{words}"):
+        replace(scenario_named("s4"), phases=(Phase(duration_s=1.0), phase))
+
+
 def test_a_scenario_stays_as_it_is():
     with pytest.raises(FrozenInstanceError):
         scenario_named("s1").draft_ms = 1.0  # type: ignore[misc]
-
-
-# -- files --------------------------------------------------------------------------------------------------
-
-ALL = """
-# a link of one's own
-name = "mine"
-draft_ms = 20
-up_bits_per_s = 8e6
-down_bits_per_s = inf
-delay_ms = 5.5
-alpha_ms = 0
-pass_ms = 30
-pass_token_ms = 1
-jitter_ms = 2
-loss = 0.01
-loss_delay_ms = 250
-outages_s = [[10, 12.5], [20, 21]]
-"""
-
-
-@pytest.fixture
-def in_file(tmp_path: Path) -> Callable[[str | bytes], str]:
-    """The path of a file with this text."""
-
-    def write(text: str | bytes) -> str:
-        path = tmp_path / "my link.toml"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return str(path)
-
-    return write
-
-
-InFile = Callable[[str | bytes], str]
-
-
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_a_scenario_may_be_given_by_its_name(name: str):
-    assert scenario_from(name) is SCENARIOS[name]
-
-
-def test_a_file_may_say_everything(in_file: InFile):
-    assert scenario_from(in_file(ALL)) == Scenario(
-        name="mine",
-        draft_ms=20.0,
-        up_bits_per_s=8e6,
-        down_bits_per_s=math.inf,
-        delay_ms=5.5,
-        alpha_ms=0.0,
-        pass_ms=30.0,
-        pass_token_ms=1.0,
-        jitter_ms=2.0,
-        loss=0.01,
-        loss_delay_ms=250.0,
-        outages_s=((10.0, 12.5), (20.0, 21.0)),
-    )
-
-
-def test_a_file_may_say_what_it_changes_and_is_named_after_itself(in_file: InFile):
-    assert scenario_from(in_file('like = "s4"\ndelay_ms = 60\n')) == replace(
-        scenario_named("s4"), name="my link", delay_ms=60.0
-    )
-    assert scenario_from(in_file('like = "s2"\nname = "phone"')) == replace(
-        scenario_named("s2"), name="phone"
-    )
-
-
-def test_a_range_stands_in_for_the_rate_that_it_replaces(in_file: InFile):
-    text = ALL.replace("up_bits_per_s = 8e6", "changes_every_s = 5\nup_range_bits_per_s = [1e6, 2_000_000]")
-    scenario = scenario_from(in_file(text))
-    assert scenario.uplink.drawn_bytes_per_s == (125e3, 250e3)
-    assert scenario.downlink.drawn_bytes_per_s is None
-
-
-def test_a_byte_order_mark_is_no_fault(in_file: InFile):
-    assert scenario_from(in_file(b'\xef\xbb\xbflike = "s1"')).name == "my link"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("like = 's1'\njiter_ms = 3", ", line 2: jiter_ms: unknown key; the closest known one is jitter_ms"),
-        ("like = 's1'\n\n[link]\ndelay_ms = 3", ", line 3: link: unknown key; .* is like"),
-        ("like = 's1'\nlink.delay_ms = 3\nlink.jitter_ms = 4", ": link: unknown key; .* is like"),
-        ('like = "s1"\n"a\\nb" = 3', ": a.nb: unknown key"),
-        ("like = 's0'", ", line 1: like: 's0' is not known; choose one of s1, s2, s3, s4, far, fast"),
-        ("like = 1", ", line 1: like: must be text, not 1"),
-        ("delay_ms = 5\nname = 3", ", line 2: name: must be text, not 3"),
-        ("like = 's1'\nname = ''", ", line 2: name: must not be empty"),
-        ("delay_ms = 5", ': draft_ms: is missing; give it, or say like = "s1"'),
-        ("like = 's1'\n# delay_ms\ndelay_ms = 'far'", ", line 3: delay_ms: must be a number, not 'far'"),
-        ("like = 's1'\nloss = true", ", line 2: loss: must be a number, not True"),
-        ("like = 's1'\ndelay_ms.low = 1", ", line 2: delay_ms: must be a number, not {'low': 1}"),
-        (
-            "like = 's1'\n  delay_ms = -1",
-            ", line 2: delay_ms: must be at least 0 and at most 60000, not -1.0",
-        ),
-        ("like = 's1'\nloss = nan", ", line 2: loss: must be at least 0 and at most 1, not nan"),
-        (f"like = 's1'\nloss = 1{'0' * 400}", ", line 2: loss: must be "),
-        ("like = 's1'\nup_bits_per_s = 10", ", line 2: up_bits_per_s: must be at least 1000, not 10.0"),
-        ("like = 's1'\noutages_s = [1, 2]", ", line 2: outages_s: must be a list of pairs, such as"),
-        ("like = 's1'\noutages_s = [[1, 2, 3]]", ", line 2: outages_s: must be a list of pairs, such as"),
-        ("like = 's1'\noutages_s = [[2, 1]]", ", line 2: outages_s: must each begin at 0 or later"),
-        ("like = 's1'\nup_range_bits_per_s = 5", ", line 2: up_range_bits_per_s: must be a pair of numbers"),
-        (
-            "like = 's1'\nup_range_bits_per_s = [1e6, 2e6]",
-            ", line 2: up_range_bits_per_s: is drawn from every",
-        ),
-        ("like = 's1'\nchanges_every_s = 3", ", line 2: changes_every_s: needs up_range_bits_per_s or"),
-        (
-            "like = 's4'\nup_bits_per_s = 3e6",
-            ", line 2: up_bits_per_s: counts for nothing beside the up_range_bits_per_s of s4; give that",
-        ),
-        ("like = 's1", " is not valid TOML: .*line 1, "),
-        ("like = 's1'\nloss = 0\nloss = 0", " is not valid TOML: .*line 3, "),
-        (f"a = {'[' * 5_000}", " is not valid TOML: "),
-        (b"like = 's1'\n# \xff", " is not UTF-8 text .at line 2."),
-    ],
-    ids=lambda case: None if len(case) > 60 else str(case),
-)
-def test_what_is_wrong_with_a_file_is_one_sentence(in_file: InFile, text: str | bytes, words: str):
-    path = in_file(text)
-    with pytest.raises(UsageError, match=f"^scenario: {re.escape(path)}{words}") as caught:
-        scenario_from(path)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("path", "words"),
-    [
-        ("no such file.toml", "^scenario: cannot read no such file.toml: No such file or directory$"),
-        ("nul\0byte.toml", "^scenario: cannot read nul"),
-        ("s5", "^scenario: 's5' is not known; choose one of s1, .*, fast, or give the path of a .toml file$"),
-        ("link.yaml", "^scenario: 'link.yaml' is not known; "),
-        ("", "^scenario: '' is not known; "),
-    ],
-)
-def test_a_file_that_cannot_be_read_is_said(path: str, words: str):
-    with pytest.raises(UsageError, match=words):
-        scenario_from(path)
-
-
-def test_a_folder_is_no_scenario(tmp_path: Path):
-    (tmp_path / "s.toml").mkdir()
-    with pytest.raises(UsageError, match=r"cannot read .*s\.toml: Is a directory"):
-        scenario_from(str(tmp_path / "s.toml"))

@@ -42,6 +42,14 @@ def test_a_distribution_goes_up_with_every_draft_token_and_each_message_takes_25
     assert charged.occupancy_s(PER_TOKEN) == pytest.approx(0.025 + 0.1161216)
 
 
+def test_each_message_does_so_in_every_phase():
+    uplink = scenario_named("wifi-4g").uplink
+    assert [phase.message_s for phase in uplink.phases] == [0.0002, 0.002]
+    charged = uplink_of(uplink, "full-distribution")
+    assert [phase.message_s for phase in charged.phases] == [0.025, 0.025]
+    assert [phase.bytes_per_s for phase in charged.phases] == [5e6, 1.25e6]
+
+
 @pytest.mark.parametrize("length", [1, 3, 7, 50])
 def test_a_frame_is_charged_with_the_chunk_that_completes_it(length: int):
     charge, stream = charge_of("full-distribution"), HELLO + THREE + NONE + ONE

@@ -33,8 +33,8 @@ _LEFT_OPEN = (
     ),
     (
         "**One text at a time**, on a link that loses nothing and never breaks. What many edges do to one",
-        "cloud is not played here, nor the tuner that looks for thresholds while a text is written:",
-        "nothing stands beside the paper's Tables 3, 5 and 7 and its Appendix I.",
+        "cloud is not played here: nothing stands beside the paper's Tables 5 and 7 and its Appendix I. The",
+        "tuner that looks for thresholds while a text is written has a page of its own, tuning.md.",
     ),
     (
         "**Thresholds of the grid are chosen in hindsight**, for the very prompts that they are measured",

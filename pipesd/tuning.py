@@ -64,9 +64,10 @@ class Desk:
         self.learn(report.drafts, report.astray, report.conditions_ms)
         self._tell(report)
         if self.told_trials < TRIALS:
-            self._trial = self._tuner.ask(self._prior)
+            unit = self._tuner.ask(self._prior).unit
         else:
-            self._trial = Trial(self._trial.number + 1, self._tuner.best(self._prior))
+            unit = self._tuner.best(self._prior)
+        self._trial = Trial(self._trial.number + 1, unit)
         return Proposal(self._trial.number, self._thresholds(self._trial.unit))
 
     def best(self) -> Thresholds | None:

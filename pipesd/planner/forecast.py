@@ -91,6 +91,8 @@ class Forecast:
     """What candidates would take per confirmed token."""
 
     token_s: Floats
+    """Infinite for those who never asked."""
+
     cloud_s: Floats
     passes: Floats
 
@@ -240,6 +242,6 @@ class _Play:
             held.reshape(parts, -1).sum(axis=0)
             for held in (self._asked_at, self._asked - self._start, self._passes, self._judged)
         )
-        tokens = np.maximum(tokens, 1)
+        asked, tokens = tokens > 0, np.maximum(tokens, 1)
         cloud_s = costs.pass_s * passes + costs.pass_token_s * (passes + judged)
-        return Forecast(took_s / tokens, cloud_s / tokens, passes / tokens)
+        return Forecast(np.where(asked, took_s / tokens, math.inf), cloud_s / tokens, passes / tokens)

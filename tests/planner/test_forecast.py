@@ -121,6 +121,12 @@ def test_every_part_of_a_record_is_played(drafts: list[tuple[float, bool]]) -> N
     assert ms(result) == [(token_s, 0.018 / 2, (1 / 8 + 1 / 2) / 2)]
 
 
+def test_who_never_asks_never_gets_there() -> None:
+    never = forecast(candidates((0.0, 0.0, 1_000), (0.0, 0.0, 8)), NEAR, record([(1.0, True)]), steps=100)
+    assert np.isinf(never.token_s).tolist() == [True, False]
+    assert never.cloud_s[0] == 0.0
+
+
 @pytest.mark.parametrize("name", Conditions.__slots__)
 @pytest.mark.parametrize("wrong", [-0.001, float("nan"), float("inf")])
 def test_what_is_no_time_is_refused(name: str, wrong: float) -> None:

@@ -630,7 +630,7 @@ def test_a_trial_is_reported_where_the_tuner_is(tuner: TunerPlace, tunes: bool, 
     table = tuned(tuner, tunes=tunes, objective="cost")
     assert reports(confirm(table, TRIAL_TOKENS - 1, now=0.5)) == []
     answer = confirm(table, 2, now=0.75)
-    expected = TrialReport(0, ((TRIAL_TOKENS - 1, 500.0, 0.0), (2, 250.0, 0.0)), (), (), ())
+    expected = TrialReport(0, ((TRIAL_TOKENS - 1, 500.0, 0.0), (2, 250.0, 0.0)), (), (), (), 100, 1)
     assert reports(answer) == [expected]
     (told,) = [command for command in answer if command not in (emit(50, 50), AbortStep(table.steps_started))]
     assert isinstance(told, kind)
@@ -722,7 +722,7 @@ def test_drafts_of_before_the_trial_do_not_count_for_it() -> None:
     table.tell(events.ThresholdsProposed(1, DOUBTING))
     assert reports(table.hears(verdict(3, 2, *[50] * 25), 1.0)) == []
     (report,) = reports(confirm(table, TRIAL_TOKENS, now=1.5))
-    assert report == TrialReport(1, ((TRIAL_TOKENS, 500.0, 0.0),), report.drafts, report.astray, ())
+    assert report == TrialReport(1, ((TRIAL_TOKENS, 500.0, 0.0),), report.drafts, report.astray, (), 100, 1)
     assert [accepted for _, _, accepted in report.drafts] == [True, True, False]
 
 

@@ -112,7 +112,8 @@ def test_a_tuner_that_is_killed_is_missed_by_nobody(
         found[0].kill()
         code, text, words = finish(edge)
     assert (code, text) == (0, reference)
-    assert words.count("thresholds are not tuned any more, and stay as they are") == 1
+    # Not at all if the text ends before there is another trial to report.
+    assert words.count("thresholds are not tuned any more, and stay as they are") <= 1
     assert "Traceback" not in words
 
 

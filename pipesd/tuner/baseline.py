@@ -32,54 +32,52 @@ class Observed:
         self._scores.clear()
 
 
-class RandomTuner:
+class Observing:
+    """Of a tuner that goes on with the best place it has seen."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._observed = Observed()
+
+    def tell(self, trial: Trial, score: Score) -> None:
+        """Remember the score."""
+        self._observed.add(trial, score)
+
+    def best(self, prior: Prior | None = None) -> Unit | None:
+        """The best of what was seen."""
+        return self._observed.best()
+
+    def forget(self) -> None:
+        """Forget all scores."""
+        self._observed.clear()
+
+
+class RandomTuner(Observing):
     """Places drawn evenly from the unit cube, for ever."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._axes = len(space.names)
+        super().__init__()
         self._luck = np.random.default_rng(seed)
-        self._numbers = itertools.count(1)
-        self._observed = Observed()
 
     def ask(self, prior: Prior | None = None) -> Trial:
         """Somewhere."""
         return Trial(next(self._numbers), tuple(self._luck.random(self._axes).tolist()))
 
-    def tell(self, trial: Trial, score: Score) -> None:
-        """Remember the score."""
-        self._observed.add(trial, score)
 
-    def best(self, prior: Prior | None = None) -> Unit | None:
-        """The best of what was seen."""
-        return self._observed.best()
-
-    def forget(self) -> None:
-        """Forget all scores; luck goes on."""
-        self._observed.clear()
-
-
-class GridTuner:
+class GridTuner(Observing):
     """Evenly spread places, one after the other; then the best of them."""
 
     def __init__(self, space: Space, per_axis: int = 4) -> None:
         self._places = space.grid(per_axis)
-        self._numbers = itertools.count(1)
+        super().__init__()
         self._next = iter(self._places)
-        self._observed = Observed()
 
     def ask(self, prior: Prior | None = None) -> Trial:
         """The next place; the best one behind the last."""
         return Trial(next(self._numbers), next(self._next, None) or self.best(prior))
 
-    def tell(self, trial: Trial, score: Score) -> None:
-        """Remember the score."""
-        self._observed.add(trial, score)
-
-    def best(self, prior: Prior | None = None) -> Unit | None:
-        """The best of what was seen."""
-        return self._observed.best()
-
     def forget(self) -> None:
         """Begin with the first place again."""
-        self._observed.clear()
+        super().forget()
         self._next = iter(self._places)

@@ -4,15 +4,13 @@ A Gaussian process over R1 and R2 themselves, linear between 0 and 1; one random
 improvement, 16 evaluations of 20 tokens in all; what it found best when it ran, it goes on with.
 """
 
-import itertools
-
 import numpy as np
 
 from pipesd.errors import UsageError
 from pipesd.planner.trigger import Thresholds
 from pipesd.tuner import gp
-from pipesd.tuner.base import Floats, Prior, Score, Space, Trial, Unit
-from pipesd.tuner.baseline import Observed
+from pipesd.tuner.base import Floats, Prior, Space, Trial, Unit
+from pipesd.tuner.baseline import Observing
 
 EVALUATIONS = 16
 WINDOW_TOKENS = 20
@@ -25,17 +23,16 @@ _CANDIDATES = 1024
 """Places, drawn anew each time, among which the expected improvement is compared."""
 
 
-class PaperTuner:
+class PaperTuner(Observing):
     """Needs torch: raises ``UsageError`` if it is missing, or if ``space`` is not that of R1 and R2."""
 
     def __init__(self, space: Space, seed: int) -> None:
         if not set(space.names) <= {"r1", "r2"}:
             raise UsageError(f"the paper's tuner searches r1 and r2, not {', '.join(space.names)}")
         gp.prepare()
+        super().__init__()
         self._space = space
         self._luck = np.random.default_rng(seed)
-        self._numbers = itertools.count(1)
-        self._observed = Observed()
         self._asked = 0
 
     def ask(self, prior: Prior | None = None) -> Trial:
@@ -44,17 +41,9 @@ class PaperTuner:
         unit = self.best() if self._asked > EVALUATIONS else self._next()
         return Trial(next(self._numbers), unit)
 
-    def tell(self, trial: Trial, score: Score) -> None:
-        """Remember the score."""
-        self._observed.add(trial, score)
-
-    def best(self, prior: Prior | None = None) -> Unit | None:
-        """The best of what was seen."""
-        return self._observed.best()
-
     def forget(self) -> None:
         """Begin with a random start again."""
-        self._observed.clear()
+        super().forget()
         self._asked = 0
 
     def _next(self) -> Unit:

@@ -10,22 +10,11 @@ from pipesd.cli.lab import lab_commands
 from pipesd.cli.lab_options import SEED_MAX, scenario_option, seed_option, wire_option
 from pipesd.lab.scenarios import SCENARIOS
 from pipesd.lab.wires import WIRES
+from tests.cli.taking import taken
 
 
 def given(*arguments: str) -> dict[str, Any]:
-    taken: list[dict[str, Any]] = []
-
-    @click.command()
-    @scenario_option
-    @wire_option
-    @seed_option
-    def command(**named: Any) -> None:
-        taken.append(named)
-
-    done = CliRunner().invoke(command, arguments, standalone_mode=False)
-    if done.exception is not None:
-        raise done.exception
-    return taken[0]
+    return taken(arguments, scenario_option, wire_option, seed_option)
 
 
 def test_without_words_it_is_a_laptop_that_sends_ids():
@@ -33,8 +22,8 @@ def test_without_words_it_is_a_laptop_that_sends_ids():
 
 
 def test_every_option_is_taken():
-    taken = given("--scenario", "mine.toml", "--wire", "full-distribution", "--seed", str(SEED_MAX))
-    assert taken == {"scenario": "mine.toml", "wire": "full-distribution", "seed": SEED_MAX}
+    found = given("--scenario", "mine.toml", "--wire", "full-distribution", "--seed", str(SEED_MAX))
+    assert found == {"scenario": "mine.toml", "wire": "full-distribution", "seed": SEED_MAX}
 
 
 @pytest.mark.parametrize("arguments", [("--seed", "-1"), ("--seed", str(SEED_MAX + 1)), ("--wire", "copper")])

@@ -8,22 +8,12 @@ from click.testing import CliRunner
 from pipesd.cli.options import OF_AN_ANSWER, answer_options, prompt_options
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.flags import settings_of, take
+from tests.cli.taking import taken
 
 
 def given(*arguments: str) -> dict[str, Any]:
     """What a command that gives one answer takes these arguments for."""
-    taken: list[dict[str, Any]] = []
-
-    @click.command()
-    @prompt_options
-    @answer_options
-    def command(**named: Any) -> None:
-        taken.append(named)
-
-    done = CliRunner().invoke(command, arguments, standalone_mode=False)
-    if done.exception is not None:
-        raise done.exception
-    return taken[0]
+    return taken(arguments, prompt_options, answer_options)
 
 
 def test_without_flags_nothing_is_decided():
@@ -37,8 +27,8 @@ def test_without_flags_nothing_is_decided():
 
 
 def test_every_flag_is_taken():
-    taken = given("--prompt", "Hi", "--chat", "--stop", "a", "--stop", "\n\n", "--show-ids", "--json")
-    assert taken == {
+    found = given("--prompt", "Hi", "--chat", "--stop", "a", "--stop", "\n\n", "--show-ids", "--json")
+    assert found == {
         "prompt": "Hi",
         "prompts": "chat",
         "stop": ("a", "\n\n"),

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 GREEDY = Sampling()
 MATHS = Path(str(resources.files("pipesd") / "data" / "prompts" / "maths.jsonl"))
-TOKENS, TOLERANCE = 8, 0.001
+TOKENS, TOLERANCE = 8, 0.05
 END, OTHER_END = 11, 10
 Chances = Mapping[int, float]
 Says = Callable[[tuple[int, ...]], Chances]

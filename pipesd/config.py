@@ -1,21 +1,15 @@
-"""Settings: frozen, typed, and checked where they are built.
+"""Settings: frozen, typed, and checked where they are built; ``settings.load`` puts them together.
 
-``load`` puts them together; later sources win: defaults, a TOML file, the environment, flags. Every
-``ConfigError`` starts with the name of what is wrong, and says where it came from unless that is a default.
+Every ``ConfigError`` starts with the name of what is wrong.
 """
 
-import difflib
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
-
-import platformdirs
+from typing import Annotated, ClassVar, Literal
 
 from pipesd.address import host_port
 from pipesd.errors import ConfigError, UsageError
-from pipesd.hints import checked, from_text, hints_of
+from pipesd.hints import checked, hints_of
+from pipesd.power import check_declared
 from pipesd.values import (
     Ahead,
     Batching,
@@ -28,14 +22,12 @@ from pipesd.values import (
     Verify,
 )
 
-SECTIONS = ("edge", "cloud")
-
-
 Share = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(1, 2**31 - 1)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 Seconds = Annotated[float, Range(0, 86_400, above=True)]
 Milliseconds = Annotated[float, Range(0, 60_000)]
+Watts = Annotated[float, Range(0, 1_000_000)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +37,22 @@ class CommonConfig:
     section: ClassVar[str]
     """Heads the settings in a file; in capitals, part of their names in the environment."""
 
-    engine: Literal["llama", "scripted", "replay"] = "llama"
-    """What runs the model: llama.cpp; or a toy that needs nothing, or a recorded pair of real models."""
+    engine: Literal["llama", "torch", "scripted", "replay"] = "llama"
+    """What runs the model: llama.cpp, or transformers with PyTorch; or a toy that needs nothing, or a
+    recorded pair of real models."""
 
     numerics: Literal["exact", "fast"] = "exact"
-    """Of llama.cpp: exact gives the same text however work is batched; fast is faster and may not."""
+    """Of real models: exact gives the same text however work is batched; fast is faster and may not, and so
+    is a GPU."""
+
+    gpu_layers: Annotated[int, Range(0, 100_000)] = 0
+    """How many layers llama.cpp puts on a GPU, if it was built for one; then numerics are fast."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where torch runs the model; auto: on a GPU if there is one."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """The numbers that torch computes with; auto: float32 on the CPU, 16 bits on a GPU."""
 
     threads: Annotated[int, Range(0, 1_024)] = 0
     """Threads for the model; 0 is one for each core. Give two models on one machine half of them each."""
@@ -57,7 +60,7 @@ class CommonConfig:
     context_tokens: Annotated[int, Range(2, 200_000)] = 8_192
     """Most tokens of one text; a model that was trained on fewer has fewer."""
 
-    kv_sequences: Annotated[int, Range(1, 64)] = 4
+    kv_sequences: Annotated[int, Range(1, 256)] = 4
     """How many texts keep their place in the model's cache; more than that take slow turns."""
 
     prompts: PromptMode = "auto"
@@ -107,6 +110,11 @@ class CommonConfig:
                 f"temperature: recordings are replayed greedily only, not at {self.temperature:g}; "
                 "leave it at 0, or choose another engine"
             )
+        for name, engine in (("gpu_layers", "llama"), ("device", "torch"), ("dtype", "torch")):
+            if getattr(self, name) not in (0, "auto") and self.engine != engine:
+                raise ConfigError(
+                    f"{name}: is for the engine {engine}; leave it out, or set engine to {engine}"
+                )
         if self.silent_after_s <= self.ping_after_s:
             raise ConfigError(
                 f"silent_after_s: must be above ping_after_s ({self.ping_after_s}), "
@@ -114,7 +122,7 @@ class CommonConfig:
             )
 
     def _check_pace(self, name: str) -> None:
-        if getattr(self, name) > 0 and self.engine == "llama":
+        if getattr(self, name) > 0 and self.engine in ("llama", "torch"):
             raise ConfigError(f"{name}: is for the scripted and replay engines; leave it out, or set engine")
 
     @property
@@ -136,9 +144,10 @@ class EdgeConfig(CommonConfig):
     """Where the cloud listens, as HOST:PORT; IPv6 as [::1]:7433."""
 
     draft: str = "qwen2.5-coder-0.5b"
-    """The draft model: a name that ``pipesd-edge pull`` knows, or the path of a .gguf file."""
+    """The draft model: a name that ``pipesd-edge pull`` knows, or the path of a .gguf file; with the engine
+    torch also that of a folder of Hugging Face."""
 
-    kv_sequences: Annotated[int, Range(1, 64)] = 2
+    kv_sequences: Annotated[int, Range(1, 256)] = 2
     """How many texts keep their place in the draft's cache; more than that take slow turns."""
 
     agreement: Share = 0.85
@@ -178,6 +187,9 @@ class EdgeConfig(CommonConfig):
     window_tokens: Count = 32
     """Most drafts without a verdict; at least the policy's ``upper_tokens``. The cloud may grant less."""
 
+    busy_timeout_s: Seconds = 60.0
+    """How long to wait, over several tries, for a cloud that has no room."""
+
     connect_timeout_s: Seconds = 5.0
     """How long connecting to the cloud may take, its welcome included."""
 
@@ -209,7 +221,12 @@ class CloudConfig(CommonConfig):
     """Where to listen, as HOST:PORT; IPv6 as [::1]:7433. Port 0 takes a free one."""
 
     model: str = "qwen2.5-coder-1.5b"
-    """The target model: a name that ``pipesd-cloud pull`` knows, or the path of a .gguf file."""
+    """The target model: a name that ``pipesd-cloud pull`` knows, or the path of a .gguf file; with the engine
+    torch also that of a folder of Hugging Face."""
+
+    engine_process: Literal["auto", "on", "off"] = "auto"
+    """Whether the engine has a process of its own, so that its crash ends no connection; auto: if it runs a
+    real model."""
 
     pass_ms: Milliseconds = 0.0
     """Modelled time of one pass; for the scripted and replay engines."""
@@ -217,8 +234,8 @@ class CloudConfig(CommonConfig):
     pass_token_ms: Milliseconds = 0.0
     """Modelled time of each token in such a pass, on top of ``pass_ms``."""
 
-    chunk_tokens: Count = 512
-    """Prompts are evaluated in chunks of so many tokens."""
+    chunk_tokens: Count = 64
+    """Prompts are evaluated in chunks of so many tokens; a pass of the model holds one such chunk at most."""
 
     window_tokens: Count = 64
     """Most drafts without a verdict that an edge is granted."""
@@ -226,13 +243,16 @@ class CloudConfig(CommonConfig):
     pass_tokens: Count = 256
     """Most tokens of all sessions together in one pass."""
 
+    pass_sessions: Count = 64
+    """Most sessions in one pass; 1 lets them use the model one at a time."""
+
     verify: Verify = "piggyback"
     """Which drafts a pass judges: those asked about; also any that have arrived; eagerly, without an ask."""
 
     tuner: Literal["on", "off"] = "on"
     """Whether thresholds are tuned here for edges that ask for it."""
 
-    sessions_max: Count = 64
+    sessions_max: Count = 256
     """Most sessions open at once, over all connections."""
 
     edge_sessions_max: Count = 16
@@ -241,15 +261,37 @@ class CloudConfig(CommonConfig):
     connections_max: Count = 256
     """Most connections open at once."""
 
+    prefill_tokens_max: Count = 65_536
+    """Most tokens of all texts together that may wait to be read; further prompts are told to come later."""
+
+    busy_retry_s: Seconds = 2.0
+    """When an edge that was turned away for lack of room is told to try again."""
+
     handshake_timeout_s: Seconds = 10.0
     """How long a peer may take to introduce itself."""
 
     send_stall_s: Seconds = 20.0
     """A peer that reads nothing for so long, while there is something to read, is cut off."""
 
+    energy: Literal["auto", "measured", "modelled", "off"] = "auto"
+    """Where figures of energy come from: counters of this machine, or the watts declared below;
+    auto: counters if there are any, else declared watts, else no figures."""
+
+    power_busy_watts: Watts | None = None
+    """What this machine is declared to take while the target works; all figures from it say ``modelled``."""
+
+    power_idle_watts: Watts | None = None
+    """What it is declared to take between passes; counts in the metrics of the whole server only."""
+
+    metrics: str = ""
+    """Where to offer figures to Prometheus, as HOST:PORT; port 0 takes a free one. Nowhere if empty."""
+
     def __post_init__(self) -> None:
         CommonConfig.__post_init__(self)  # slots rebuild the class, so super() without arguments fails
         host_port(self.listen, name="listen")
+        if self.metrics:
+            host_port(self.metrics, name="metrics")
+        check_declared(self.energy, self.power_busy_watts, self.power_idle_watts)
         self._check_pace("pass_ms")
         self._check_pace("pass_token_ms")
 
@@ -258,114 +300,8 @@ class CloudConfig(CommonConfig):
         """Whether the time of a pass is modelled."""
         return self.pass_ms > 0 or self.pass_token_ms > 0
 
-
-Config = TypeVar("Config", bound=CommonConfig)
-
-
-@dataclass(frozen=True, slots=True)
-class _Setting:
-    name: str
-    value: object
-    source: str
-
-
-def load(
-    kind: type[Config], *, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]
-) -> Config:
-    """Settings from all sources; flags that are None do not count.
-
-    Without ``file``, the one named by PIPESD_CONFIG is read, or else the user's, if there is one. Raises
-    ``ConfigError`` for anything that is unknown, of a wrong type or out of bounds.
-    """
-    found: dict[str, _Setting] = {}
-    for settings in (_from_file(kind, file, environ), _from_environ(kind, environ), _from_flags(kind, flags)):
-        found.update((setting.name, setting) for setting in settings)
-    values: dict[str, Any] = {name: setting.value for name, setting in found.items()}
-    try:
-        return kind(**values)
-    except ConfigError as error:
-        culprit = found.get(str(error).partition(":")[0])
-        raise ConfigError(f"{error} ({culprit.source})" if culprit else str(error)) from None
-
-
-def _from_file(kind: type[Config], file: Path | None, environ: Mapping[str, str]) -> Iterator[_Setting]:
-    path, origin = _config_file(file, environ)
-    document = {} if path is None else _read_toml(path, origin)
-    for name, table in document.items():
-        if name not in SECTIONS:
-            raise ConfigError(
-                f"{name}: unknown section or setting at the top of {path}; {_sections_advice(name)}"
-            )
-        if not isinstance(table, dict):
-            raise ConfigError(f"{name}: must be a section, written [{name}], in {path}")
-    for name, value in document.get(kind.section, {}).items():
-        source = f"in [{kind.section}] of {path}"
-        if name not in hints_of(kind):
-            raise ConfigError(f"{name}: unknown setting {source}; {_closest(name, hints_of(kind))}")
-        yield _Setting(name, value, source)
-
-
-def _from_environ(kind: type[Config], environ: Mapping[str, str]) -> Iterator[_Setting]:
-    prefix = f"PIPESD_{kind.section.upper()}_"
-    known = {prefix + name.upper(): name for name in hints_of(kind)}
-    for variable in sorted(variable for variable in environ if variable.startswith(prefix)):
-        if variable not in known:
-            raise ConfigError(f"{variable}: unknown environment variable; {_closest(variable, known)}")
-        name, text = known[variable], environ[variable]
-        source = f"from the environment variable {variable}"
-        try:
-            value = from_text(name, text, hints_of(kind)[name])
-        except ConfigError as error:
-            raise ConfigError(f"{error} ({source})") from None
-        yield _Setting(name, value, source)
-
-
-def _from_flags(kind: type[Config], flags: Mapping[str, object]) -> Iterator[_Setting]:
-    for name, value in flags.items():
-        if name not in hints_of(kind):
-            raise ConfigError(
-                f"{name}: unknown setting on the command line; {_closest(name, hints_of(kind))}"
-            )
-        if value is not None:
-            yield _Setting(name, value, "from the command line")
-
-
-def _config_file(file: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, str]:
-    """The file to read, if any, and what named it."""
-    if file is not None:
-        return file, "config"
-    if named := environ.get("PIPESD_CONFIG"):
-        return Path(named), "PIPESD_CONFIG"
-    users = Path(platformdirs.user_config_dir("pipesd", appauthor=False)) / "config.toml"
-    return (users if users.is_file() else None), "config"
-
-
-def _read_toml(path: Path, origin: str) -> dict[str, Any]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{origin}: cannot read {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{origin}: {path} is not UTF-8 text (at line {line})") from None
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        end = f"at line {text.count(chr(10)) + 1}, the end of the file"
-        reason = str(error).replace("at end of document", end)
-        raise ConfigError(f"{origin}: {path} is not valid TOML: {reason}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{origin}: {path} holds what no setting can be: {error}") from None
-
-
-def _sections_advice(name: str) -> str:
-    homes = [f"[{kind.section}]" for kind in (EdgeConfig, CloudConfig) if name in hints_of(kind)]
-    if homes:
-        return f"put it under {' or '.join(homes)}"
-    return f"the sections are [edge] and [cloud], and {_closest(name, SECTIONS)}"
-
-
-def _closest(name: str, known: Iterable[str]) -> str:
-    by_folded = {each.casefold(): each for each in known}
-    best = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.0)
-    return f"the closest known one is {by_folded[best[0]]}"
+    @property
+    def is_apart(self) -> bool:
+        """Whether the engine is to have a process of its own."""
+        is_real = self.engine not in ("scripted", "replay")
+        return self.engine_process == "on" or (self.engine_process == "auto" and is_real)

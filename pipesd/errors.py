@@ -7,7 +7,8 @@ PipeSDError
 ├── PeerError        the other side broke the protocol; the link is closed, the process lives
 ├── RefusedError     the cloud answered that it will not serve this request, and why
 ├── EngineError      a model could not be loaded or failed while running
-│   └── TraceError   a recording is missing, broken, or does not go with the others
+│   ├── TraceError   a recording is missing, broken, or does not go with the others
+│   └── EngineLostError  the process a model ran in has ended; it is started anew with the next call
 └── InterruptedStepError  a step of a model was told to stop, and did; no failure
 
 Each message is one sentence for a person: what is wrong, then what to do.
@@ -42,11 +43,14 @@ class PeerError(PipeSDError):
 class RefusedError(PipeSDError):
     """The cloud answered that it will not serve this request."""
 
-    def __init__(self, code: str, message: str, *, retryable: bool) -> None:
+    def __init__(self, code: str, message: str, *, retryable: bool, retry_s: float = 0.0) -> None:
         super().__init__(message)
         self.code = code
         self.retryable = retryable
         """Whether the same request may succeed later."""
+
+        self.retry_s = retry_s
+        """When it may be worth trying again; 0 if the cloud did not say."""
 
 
 class EngineError(PipeSDError):
@@ -55,6 +59,10 @@ class EngineError(PipeSDError):
 
 class TraceError(EngineError):
     """A recording is missing, broken, or does not go with the others."""
+
+
+class EngineLostError(EngineError):
+    """The process that the model ran in has ended: no sequence holds anything any more."""
 
 
 class InterruptedStepError(PipeSDError):

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import click
 
-from pipesd.config import CommonConfig, Config, load
+from pipesd.config import CommonConfig
 from pipesd.hints import optional
+from pipesd.settings import Config, load
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -99,6 +99,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, lt=2**53)]
+Millijoules = Annotated[float, msgspec.Meta(ge=0, lt=2**53)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
@@ -106,8 +107,11 @@ class TrialReport(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     """What a tuner is told about one trial of thresholds."""
 
     trial: Count
-    verdicts: Annotated[tuple[tuple[Count, Milliseconds, Milliseconds], ...], msgspec.Meta(max_length=4_096)]
-    """(tokens confirmed, time since the one before, the target's work) of each verdict."""
+    verdicts: Annotated[
+        tuple[tuple[Count, Milliseconds, Milliseconds, Millijoules], ...], msgspec.Meta(max_length=4_096)
+    ]
+    """(tokens confirmed, time since the one before, the target's work, energy) of each verdict; energy is 0
+    throughout where it is not measured."""
 
     drafts: Annotated[tuple[tuple[Share, Share, bool], ...], msgspec.Meta(max_length=4_096)]
     """(confidence, probability of acceptance when it was made, accepted) of each judged draft since the last
@@ -177,6 +181,8 @@ class Slice(msgspec.Struct, frozen=True, gc=False):
 
     sampling: Sampling
     seed: int
+    copy_of: int | None = None
+    """The sequence whose first ``base`` tokens are copied before, in place of what this one held."""
 
     def pick_position(self, number: int) -> int:
         """Position in the text of the token that pick ``number`` is for."""

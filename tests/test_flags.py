@@ -93,8 +93,12 @@ def test_without_flags_the_settings_are_the_defaults(run: Run, kind: type[Common
     assert run(kind) == kind()
 
 
-PACES = ("draft_ms", "pass_ms", "pass_token_ms")
-"""Settings that the default engine refuses."""
+NEEDS: dict[str, dict[str, Any]] = {
+    **{name: {"engine": "replay"} for name in ("draft_ms", "pass_ms", "pass_token_ms")},
+    **{name: {"engine": "torch"} for name in ("device", "dtype")},
+    "power_idle_watts": {"power_busy_watts": 60.0},
+}
+"""What settings mean nothing without."""
 
 
 def a_value_for(kind: type[CommonConfig], name: str) -> Any:
@@ -115,6 +119,11 @@ def a_value_for(kind: type[CommonConfig], name: str) -> Any:
         "tuner": "off",
         "objective": "cost",
         "silent_after_s": 31.5,
+        "energy": "off",
+        "engine_process": "on",
+        "device": "cpu",
+        "dtype": "float32",
+        "metrics": "127.0.0.1:0",
     }
     if name in special:
         return special[name]
@@ -137,7 +146,7 @@ def test_every_flag_sets_its_setting_and_no_other(run: Run, kind: type[CommonCon
     for field in fields(kind):
         value = a_value_for(kind, field.name)
         assert value != field.default
-        needed: dict[str, Any] = {"engine": "replay"} if field.name in PACES else {}
+        needed = NEEDS.get(field.name, {})
         arguments = [part for name in needed for part in as_arguments(flags[name], needed[name])]
         config = run(kind, *arguments, *as_arguments(flags[field.name], value))
         assert config == kind(**needed, **{field.name: value}), field.name

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipesd.config import EdgeConfig, load
+from pipesd.config import EdgeConfig
 from pipesd.session.phases import LEGAL_AT_CLOUD, LEGAL_AT_EDGE
+from pipesd.settings import load
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

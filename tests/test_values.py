@@ -63,7 +63,7 @@ def test_every_objective_has_its_weight() -> None:
 
 
 def test_a_report_does_not_change_and_comes_back_as_it_went() -> None:
-    report = TrialReport(1, ((5, 200.0, 90.0),), ((0.9, 0.8, True),), (0.5,), (40.0,))
+    report = TrialReport(1, ((5, 200.0, 90.0, 7.5),), ((0.9, 0.8, True),), (0.5,), (40.0,))
     with pytest.raises(AttributeError):
         report.trial = 2  # type: ignore[misc]
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(report), type=TrialReport) == report

@@ -15,14 +15,14 @@ from pipesd.engines.store import Store, source_from
 from pipesd.errors import EngineError, UsageError, one_line
 
 
-def model_file(name_or_path: str) -> Path:
-    """The user's model of this name, or at this path.
+def model_file(name_or_path: str, *, folders: bool = False) -> Path:
+    """The user's model of this name, or at this path; ``folders``: also a folder of Hugging Face.
 
     Raises ``EngineError`` if a known model is not here, ``UsageError`` if anything else that was named is no
     model.
     """
     try:
-        return Store.of_user(os.environ).path_of(name_or_path)
+        return Store.of_user(os.environ).path_of(name_or_path, folders=folders)
     except EngineError as error:
         if name_or_path in models():
             raise

@@ -64,6 +64,8 @@ class Contexts(Generic[Mark]):
 
     def evaluate(self, part: Slice) -> Iterator[tuple[int, Mark]]:
         """Do what ``Slice`` says; the position of each pick, and what is known of the text before it."""
+        if part.copy_of is not None:
+            self._marks[part.sequence] = list(self._of(part.copy_of))
         assert part.base <= self.length(part.sequence), "a slice beyond what the sequence holds"
         assert 0 <= part.picks <= len(part.tokens), "more picks than tokens"
         self.truncate(part.sequence, part.base)

@@ -14,14 +14,12 @@ takes several times as long; if they sleep at once, it takes half as long again 
 """
 
 import ctypes
-import hashlib
 import logging
 import os
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "300")  # before OpenMP is loaded, with the next line
@@ -31,12 +29,12 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from pipesd.engines.caches import Cell, Numerics
+from pipesd.engines.store import fingerprint
 from pipesd.errors import EngineError, InterruptedStepError, UsageError, one_line
 from pipesd.vocabulary import PROBE, Vocabulary, cutting_of
 
 logger = logging.getLogger("pipesd.llama")
-
-Numerics = Literal["exact", "fast"]
 
 EXACT_TOKENS = 7
 """Most output tokens in one call under exact numerics."""
@@ -47,7 +45,6 @@ FAST_TOKENS = 64
 _F16, _BF16 = 1, 30
 _VALUE_BYTES = 2
 _PIECE_BYTES = 256
-_SAMPLES, _SAMPLE_BYTES = 1_024, 4_096
 _DONE, _FULL, _ABORTED = 0, 1, 2
 _WARNING, _ERROR = 3, 4
 """Levels of llama.cpp's log."""
@@ -88,17 +85,6 @@ def build() -> str:
     return one_line(f"llama.cpp of llama-cpp-python {llama_cpp.__version__}, {' '.join(words)}")
 
 
-def fingerprint(path: Path) -> str:
-    """A short hash of a file's size and of 1,024 samples of 4 KB, spread evenly; whole for small files."""
-    size = path.stat().st_size
-    digest = hashlib.blake2b(str(size).encode(), digest_size=8)
-    with path.open("rb") as file:
-        for number in range(_SAMPLES):
-            file.seek(number * size // _SAMPLES)
-            digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
-
-
 class _Handle:
     """Frees a model when the last who needs it is gone."""
 
@@ -118,14 +104,19 @@ def _unusable(model: Any) -> str:  # noqa: ANN401 - a C pointer
 class Model:
     """A model file in memory. Raises ``EngineError`` if it cannot be loaded."""
 
-    def __init__(self, path: Path, numerics: Numerics) -> None:
+    def __init__(self, path: Path, numerics: Numerics, *, gpu_layers: int = 0) -> None:
         self.name = f"{one_line(path.stem)} {fingerprint(path)}"
         """What decides its picks: the file's name and fingerprint."""
 
-        self.numerics = numerics
+        self.gpu_layers = gpu_layers if llama_cpp.llama_supports_gpu_offload() else 0
+        """How many layers lie on a GPU, at most; none if llama.cpp was built for the CPU alone."""
+
+        self.numerics: Numerics = "fast" if self.gpu_layers else numerics
+        """What holds: on a GPU nobody has shown that numerics are exact."""
+
         params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = 0
-        params.use_extra_bufts = numerics == "fast"
+        params.n_gpu_layers = self.gpu_layers
+        params.use_extra_bufts = self.numerics == "fast"
         _LOG.forget()
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
@@ -249,16 +240,6 @@ def _pieces(vocab: Any) -> list[bytes]:  # noqa: ANN401 - a C pointer
     return pieces
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One token to evaluate: where it goes, and whether its logits are wanted."""
-
-    token: int
-    position: int
-    slot: int
-    wanted: bool
-
-
 class Context:
     """Caches of a number of sequences, one per slot, and the calls that fill them.
 
@@ -269,6 +250,9 @@ class Context:
         self, model: Model, *, context_tokens: int, slots: int, chunk_tokens: int, threads: int
     ) -> None:
         model.check_memory(slots, context_tokens)
+        self.tokens_max = context_tokens
+        """Most tokens in a slot."""
+
         exact = model.numerics == "exact"
         self.call_tokens = EXACT_TOKENS if exact else FAST_TOKENS
         """Most output tokens for one ``evaluate``."""
@@ -285,7 +269,7 @@ class Context:
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.type_k, params.type_v = _F16, _BF16 if exact else _F16
         params.no_perf = params.swa_full = True  # a sliding window could not be cut
-        params.offload_kqv = params.op_offload = False
+        params.offload_kqv = params.op_offload = model.gpu_layers > 0
         self._context = model._new_context(params)
         if not self._context:
             raise EngineError(
@@ -335,6 +319,12 @@ class Context:
         """Forget all but the first ``length`` tokens of a slot."""
         was_cut = llama_cpp.llama_memory_seq_rm(self._memory, slot, length, -1)
         assert was_cut, "a cache that cannot be cut"
+
+    def copy(self, source: int, slot: int, length: int) -> None:
+        """Give ``slot`` the first ``length`` tokens of another, in place of what it holds."""
+        llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, slot, -1, -1)  # nothing less, between caches
+        self.cut(slot, length)
 
     def close(self) -> None:
         """Give the memory of the caches back; only ``interrupt`` may follow."""

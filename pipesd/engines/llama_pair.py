@@ -1,306 +1,43 @@
-"""The draft and the target engine of llama.cpp: many sequences in one context, logits only where needed.
+"""The draft and the target engine of llama.cpp: many sequences in one context."""
 
-Sequences share a number of slots. One that lost its slot to another keeps its tokens here, and is evaluated
-anew, in the same stretches, when its turn comes. Going back is a cut of the cache, never a saved state.
-"""
-
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-
-import numpy as np
-from numpy.typing import NDArray
-
-from pipesd import coupling
 from pipesd.engines.base import TargetIdentity
-from pipesd.engines.llama import Cell, Context, LlamaTokenizer, Model, build
-from pipesd.engines.slots import Slots
-from pipesd.errors import EngineError
-from pipesd.values import Proposal, Sampling, Slice, Stretch
-
-Take = Callable[[NDArray[np.float32]], None]
-"""Is handed the logits behind a token, as a view that is gone afterwards."""
+from pipesd.engines.caches import CachedDraft, CachedTarget, Caches, Room
+from pipesd.engines.llama import Context, Model, build
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """How much a context is to hold, and how it works."""
-
-    context_tokens: int
-    """Most tokens of one sequence; the model may have been trained on fewer."""
-
-    chunk_tokens: int
-    """Most tokens of one prompt chunk; a longer one is cut."""
-
-    slots: int
-    """How many sequences have their cache in memory at once."""
-
-    threads: int
+def caches_of(model: Model, room: Room) -> Caches:
+    """The sequences of a new context. Raises ``EngineError`` if there is not enough memory."""
+    context = Context(
+        model,
+        context_tokens=min(room.context_tokens, model.context_tokens),
+        slots=room.slots,
+        chunk_tokens=room.chunk_tokens,
+        threads=room.threads,
+    )
+    return Caches(context, slots=room.slots, chunk_tokens=room.chunk_tokens)
 
 
-class Caches:
-    """The sequences of one context. What ``append`` takes in is evaluated by ``flush`` at the latest."""
+class LlamaTarget(CachedTarget):
+    """A target model."""
 
     def __init__(self, model: Model, room: Room) -> None:
-        self.tokens_max = min(room.context_tokens, model.context_tokens)
-        """Of one sequence."""
-
-        self._context = Context(
-            model,
-            context_tokens=self.tokens_max,
-            slots=room.slots,
-            chunk_tokens=room.chunk_tokens,
-            threads=room.threads,
-        )
-        self._chunk_tokens = room.chunk_tokens
-        self._slots = Slots(room.slots)
-        self._queue: list[tuple[Cell, Take | None]] = []
-        self._first_queued: dict[int, int] = {}
-        """For each sequence with tokens that are not evaluated yet, the position of the first."""
-
-        self._busy = False
-        self._busy_lock = threading.Lock()
-
-    def length(self, sequence: int) -> int:
-        """Tokens in it."""
-        return self._slots.length(sequence)
-
-    def truncate(self, sequence: int, length: int) -> None:
-        """Forget all but the first ``length`` tokens."""
-        if self._slots.length(sequence) <= length:
-            return
-        if sequence in self._first_queued:
-            self.flush()
-        self._slots.truncate(sequence, length)
-        slot = self._slots.slot(sequence)
-        if slot is not None:
-            self._context.cut(slot, length)
-
-    def append(self, sequence: int, tokens: Sequence[int], *, prompt: bool, takes: Sequence[Take]) -> None:
-        """Add ``tokens``, a prompt chunk or output; ``takes`` are for the last so many of them.
-
-        Raises ``EngineError`` or ``InterruptedStepError``.
-        """
-        start = self._slots.length(sequence)
-        if start + len(tokens) > self.tokens_max:
-            raise EngineError(
-                f"a text of {start + len(tokens)} tokens does not fit the model's context of "
-                f"{self.tokens_max}; shorten it, or raise context_tokens"
-            )
-        slot = self._slot_of(sequence)
-        self._first_queued.setdefault(sequence, start)
-        self._slots.append(sequence, tokens, prompt=prompt)
-        unseen: list[Take | None] = [None] * (len(tokens) - len(takes))
-        self._enqueue(sequence, slot, start, Stretch(tuple(tokens), prompt), [*unseen, *takes])
-
-    def flush(self) -> None:
-        """Evaluate what is queued. Raises as ``append`` does."""
-        if self._queue:
-            self._context.evaluate([cell for cell, _ in self._queue])
-        queue, self._queue = self._queue, []
-        self._first_queued.clear()
-        for index, (_, take) in enumerate(queue):
-            if take is not None:
-                take(self._context.logits(index))
-
-    def look_again(self, sequence: int, take: Take) -> None:
-        """Evaluate its last token once more, or the prompt chunk it ends with. Raises as ``append`` does."""
-        slot = self._slot_of(sequence)
-        last = self._slots.stretches(sequence)[-1]
-        again = last if last.prompt else Stretch(last.tokens[-1:], prompt=False)
-        self._fill(sequence, slot, self.length(sequence) - len(again.tokens), [again], take)
-
-    def release(self, sequence: int) -> None:
-        """Forget it."""
-        slot = self._slots.release(sequence)
-        if slot is not None:
-            self._context.cut(slot, 0)
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """What the block does may be interrupted. If it fails, tokens not evaluated are taken back."""
-        with self._busy_lock:
-            self._context.allow()
-            self._busy = True
-        try:
-            yield
-            self.flush()
-        except BaseException:
-            self._take_back()
-            raise
-        finally:
-            with self._busy_lock:
-                self._busy = False
-
-    def interrupt(self) -> None:
-        """Make the block in ``working`` fail soon; without one, nothing happens. From any thread."""
-        with self._busy_lock:
-            if self._busy:
-                self._context.interrupt()
-
-    def close(self) -> None:
-        """Free them; only ``interrupt`` may follow."""
-        self._context.close()
-
-    def _slot_of(self, sequence: int) -> int:
-        """Its slot, filled."""
-        taken = self._slots.take(sequence, busy=self._first_queued)
-        if taken is None:
-            self.flush()
-            taken = self._slots.take(sequence)
-            assert taken is not None, "no slot, though none is busy"
-        slot, is_new = taken
-        if is_new:
-            self._fill(sequence, slot, 0, self._slots.stretches(sequence), None)
-        return slot
-
-    def _fill(
-        self, sequence: int, slot: int, start: int, stretches: Sequence[Stretch], take: Take | None
-    ) -> None:
-        """Evaluate anew, from ``start`` on, what is known of a sequence; ``take`` is for its last token."""
-        try:
-            self.flush()
-            self._context.cut(slot, start)
-            for stretch in stretches:
-                is_last = stretch is stretches[-1]
-                unseen: list[Take | None] = [None] * (len(stretch.tokens) - 1)
-                self._enqueue(None, slot, start, stretch, [*unseen, take if is_last else None])
-                start += len(stretch.tokens)
-            self.flush()
-        except BaseException:
-            self._queue.clear()
-            self._slots.vacate(sequence)
-            raise
-
-    def _enqueue(
-        self, sequence: int | None, slot: int, start: int, stretch: Stretch, takes: Sequence[Take | None]
-    ) -> None:
-        begins = range(start, start + len(stretch.tokens), self._chunk_tokens) if stretch.prompt else ()
-        for position, (token, take) in enumerate(zip(stretch.tokens, takes, strict=True), start):
-            is_full = not stretch.prompt and len(self._queue) == self._context.call_tokens
-            if is_full or position in begins:
-                self.flush()
-                if sequence is not None:
-                    self._first_queued[sequence] = position
-            self._queue.append((Cell(token, position, slot, take is not None), take))
-        if stretch.prompt:
-            self.flush()
-
-    def _take_back(self) -> None:
-        self._queue.clear()
-        for sequence, first in self._first_queued.items():
-            self._slots.truncate(sequence, first)
-            slot = self._slots.slot(sequence)
-            if slot is not None:
-                self._context.cut(slot, first)
-        self._first_queued.clear()
-
-
-class LlamaTarget:
-    """A target model. Interrupted or failed passes leave the sequences in them undefined."""
-
-    def __init__(self, model: Model, room: Room) -> None:
-        self._caches = Caches(model, room)
-        self.tokenizer: LlamaTokenizer = model.tokenizer
-        """The model's own."""
-
-        self.identity = TargetIdentity(
+        caches = caches_of(model, room)
+        identity = TargetIdentity(
             model=model.name,
             engine=build(),
             numerics=model.numerics,
-            context_tokens=self._caches.tokens_max,
+            context_tokens=caches.tokens_max,
             chunk_tokens=room.chunk_tokens,
             begin_ids=model.begin_ids,
             end_ids=model.end_ids,
             control_ids=model.control_ids,
             template=model.template,
         )
-        """What decides the target path."""
-
-    def forward(self, slices: Sequence[Slice]) -> list[tuple[int, ...]]:
-        """Evaluate the slices in order; see ``TargetEngine``."""
-        picks = [[0] * part.picks for part in slices]
-        with self._caches.working():
-            for part, found in zip(slices, picks, strict=True):
-                assert part.base <= self._caches.length(part.sequence), "a slice beyond its sequence"
-                assert 0 <= part.picks <= len(part.tokens), "more picks than tokens"
-                self._caches.truncate(part.sequence, part.base)
-                takes = [partial(_pick, found, number, part) for number in range(part.picks)]
-                self._caches.append(part.sequence, part.tokens, prompt=part.prompt, takes=takes)
-        return [tuple(found) for found in picks]
-
-    def release(self, sequence: int) -> None:
-        """Forget the sequence."""
-        self._caches.release(sequence)
-
-    def interrupt(self) -> None:
-        """Ask the pass in flight to fail soon; without one, nothing happens. From any thread."""
-        self._caches.interrupt()
-
-    def close(self) -> None:
-        """Give the memory of the caches back."""
-        self._caches.close()
+        super().__init__(caches, model.tokenizer, identity)
 
 
-def _pick(found: list[int], number: int, part: Slice, logits: NDArray[np.float32]) -> None:
-    found[number] = coupling.pick(logits, part.sampling, part.seed, part.pick_position(number))
-
-
-class LlamaDraft:
+class LlamaDraft(CachedDraft):
     """A draft model."""
 
     def __init__(self, model: Model, room: Room) -> None:
-        self._caches = Caches(model, room)
-        self._behind: dict[int, tuple[int, NDArray[np.float32]]] = {}
-        """Of each sequence, a length, and the logits behind its last token then."""
-
-        self.tokenizer: LlamaTokenizer = model.tokenizer
-        """The model's own."""
-
-    @property
-    def context_tokens(self) -> int:
-        """Most tokens a sequence can hold."""
-        return self._caches.tokens_max
-
-    def truncate(self, sequence: int, length: int) -> None:
-        """Forget all but the first ``length`` tokens; nothing happens if there are no more."""
-        self._caches.truncate(sequence, length)
-        if self._caches.length(sequence) < self._behind.get(sequence, (0,))[0]:
-            del self._behind[sequence]
-
-    def extend(self, sequence: int, tokens: Sequence[int], *, prompt: bool = False) -> None:
-        """Append and evaluate ``tokens``. Raises ``EngineError`` or ``InterruptedStepError``."""
-        if tokens:
-            take = self._take_behind(sequence, self._caches.length(sequence) + len(tokens))
-            with self._caches.working():
-                self._caches.append(sequence, tokens, prompt=prompt, takes=[take])
-
-    def propose(self, sequence: int, sampling: Sampling, seed: int) -> Proposal:
-        """The next token; see ``DraftEngine``. Raises as ``extend`` does."""
-        length = self._caches.length(sequence)
-        assert length > 0, "nothing can follow an empty text"
-        if self._behind.get(sequence, (0,))[0] != length:
-            with self._caches.working():
-                self._caches.look_again(sequence, self._take_behind(sequence, length))
-        return coupling.propose(self._behind[sequence][1], sampling, seed, length)
-
-    def release(self, sequence: int) -> None:
-        """Forget the sequence."""
-        self._behind.pop(sequence, None)
-        self._caches.release(sequence)
-
-    def interrupt(self) -> None:
-        """Ask the call in flight to stop soon; without one, nothing happens. From any thread."""
-        self._caches.interrupt()
-
-    def close(self) -> None:
-        """Give the memory of the caches back."""
-        self._caches.close()
-
-    def _take_behind(self, sequence: int, length: int) -> Take:
-        def take(logits: NDArray[np.float32]) -> None:
-            self._behind[sequence] = length, logits.copy()
-
-        return take
+        super().__init__(caches_of(model, room), model.tokenizer)

@@ -76,6 +76,15 @@ class Slots:
                 break
         return True
 
+    def prefix(self, source: int, length: int) -> tuple[Stretch, ...]:
+        """The first ``length`` tokens of ``source``, as they were evaluated."""
+        copied, left = [], length
+        for stretch in self.stretches(source):
+            if left > 0:
+                copied.append(Stretch(stretch.tokens[:left], stretch.prompt))
+                left -= len(stretch.tokens)
+        return tuple(copied)
+
     def vacate(self, sequence: int) -> None:
         """Take its slot away, for what is in the cache there is not to be relied on; the text is kept."""
         text = self._texts[sequence]

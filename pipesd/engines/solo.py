@@ -21,6 +21,8 @@ class SoloTarget:
         self.identity = identity
         """What decides the draft's path."""
 
+        self._texts: dict[int, list[int]] = {}
+
     @property
     def tokenizer(self) -> Tokenizer:
         """The draft model's own."""
@@ -32,7 +34,8 @@ class SoloTarget:
 
     def _picks(self, part: Slice) -> tuple[int, ...]:
         assert 0 <= part.picks <= len(part.tokens), "more picks than tokens"
-        self._draft.truncate(part.sequence, part.base)
+        text = self._cut_back(part)
+        text += part.tokens
         split = len(part.tokens) - max(0, part.picks - 1)
         picks = []
         for stretch in (part.tokens[:split], *((token,) for token in part.tokens[split:])):
@@ -41,8 +44,21 @@ class SoloTarget:
                 picks.append(self._draft.propose(part.sequence, part.sampling, part.seed).token)
         return tuple(picks)
 
+    def _cut_back(self, part: Slice) -> list[int]:
+        """The sequence's tokens before the slice; a copy is read anew."""
+        text = self._texts.setdefault(part.sequence, [])
+        if part.copy_of is None:
+            self._draft.truncate(part.sequence, part.base)
+            del text[part.base :]
+        else:
+            self._draft.release(part.sequence)
+            text[:] = self._texts[part.copy_of][: part.base]
+            self._draft.extend(part.sequence, text)
+        return text
+
     def release(self, sequence: int) -> None:
         """Forget the sequence."""
+        self._texts.pop(sequence, None)
         self._draft.release(sequence)
 
     def interrupt(self) -> None:

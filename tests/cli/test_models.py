@@ -256,6 +256,15 @@ def test_a_model_is_found_by_its_name_or_its_path(here: Path):
             model_file(name)
 
 
+def test_a_folder_is_a_model_where_that_is_allowed(here: Path):
+    folder = here / "folder"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    assert model_file(str(folder), folders=True) == folder
+    with pytest.raises(UsageError, match="is a folder"):
+        model_file(str(folder))
+
+
 def test_a_list_takes_no_names(here: Path):
     done = invoked(pull_command("draft"), "--list", "small")
     assert isinstance(done.exception, click.UsageError)

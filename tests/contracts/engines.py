@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
+from msgspec import structs
 
 from pipesd.engines.base import DraftEngine, TargetEngine, Tokenizer
 from pipesd.errors import EngineError
@@ -197,6 +198,11 @@ class _Target:
         assert [len(found) for found in picks] == [part[3] for part in parts], "another number of picks"
         return [list(found) for found in picks]
 
+    def copied(self, source: int, part: Part) -> list[int]:
+        """The picks of a slice that begins with a copy of another sequence."""
+        (picks,) = self.engine.forward([structs.replace(self._slice(part, prompt=False), copy_of=source)])
+        return list(picks)
+
     def prompt(self, sequence: int, text: list[int], chunk_tokens: int = 0) -> int:
         """The first token behind ``text``."""
         size = chunk_tokens or self.engine.identity.chunk_tokens
@@ -296,6 +302,21 @@ def _released_sequences_start_anew(target: _Target, prompt: list[int]) -> None:
     assert found == [path[1:3]], "releasing one sequence changed another"
 
 
+def _a_copy_is_a_sequence_of_its_own(target: _Target, prompt: list[int]) -> None:
+    path, start = target.path(0, prompt), len(prompt)
+    other_path = target.path(1, prompt[::-1])
+    for kept in (0, 3):
+        found = target.copied(0, (1, start + kept, path[kept : kept + 3], 3))
+        assert found == path[kept + 1 : kept + 4], "a copy of a text picks otherwise"
+    target.forward((1, start + 1, [_wrong(path[1]), 1, 2], 0))
+    found = target.forward((0, start + PATH - 2, path[PATH - 2 : PATH - 1], 1))[0]
+    assert found == path[PATH - 1 :], "what was done to a copy changed its source"
+    target.path(0, prompt[::-1], 1)
+    found = target.forward((1, start + 1, path[1:4], 3))[0]
+    assert found == path[2:5], "what was done to the source changed its copy"
+    assert target.copied(0, (2, start, other_path[:2], 2)) == other_path[1:3], "a new sequence is no copy"
+
+
 def _interrupting_no_pass_does_nothing(target: _Target, prompt: list[int]) -> None:
     path = target.path(0, prompt)
     target.engine.interrupt()
@@ -311,5 +332,6 @@ TARGET_CHECKS = (
     _sequences_do_not_mix,
     _a_sequence_may_occur_twice,
     _released_sequences_start_anew,
+    _a_copy_is_a_sequence_of_its_own,
     _interrupting_no_pass_does_nothing,
 )

@@ -13,6 +13,7 @@ import pytest
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.engines.alone import answer_alone
 from pipesd.engines.base import DraftEngine, TargetEngine, TargetIdentity
+from pipesd.engines.caches import Room
 from pipesd.engines.choose import DRAFT_CHUNK_TOKENS, cores, open_draft, open_solo, open_target, quantize
 from pipesd.engines.manifest import Model, default_model, models
 from pipesd.engines.replay import ReplayDraft, ReplayTarget
@@ -165,7 +166,6 @@ def fake_llama(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     vars(pair).update(
         LlamaDraft=type("LlamaDraft", (Recorded,), {}),
         LlamaTarget=type("LlamaTarget", (Recorded,), {"identity": IDENTITY}),
-        Room=type("Room", (Recorded,), {}),
     )
     package = importlib.import_module("pipesd.engines")
     for module in (llama, pair):
@@ -270,12 +270,7 @@ def test_a_draft_has_its_model_and_the_room_that_the_settings_give(home: Path) -
     model, room = draft.given
     assert type(draft).__name__ == "LlamaDraft"
     assert model.given == (home / "own.gguf", "fast")
-    assert room.named == {
-        "context_tokens": 8_192,
-        "slots": 2,
-        "threads": 3,
-        "chunk_tokens": DRAFT_CHUNK_TOKENS,
-    }
+    assert room == Room(context_tokens=8_192, slots=2, threads=3, chunk_tokens=DRAFT_CHUNK_TOKENS)
 
 
 @pytest.mark.usefixtures("fake_llama")
@@ -285,7 +280,7 @@ def test_a_target_reads_prompts_in_the_chunks_that_it_was_told(home: Path) -> No
     model, room = target.given
     assert type(target).__name__ == "LlamaTarget"
     assert model.given == (path, "exact")
-    assert room.named == {"context_tokens": 300, "slots": 7, "threads": cores(), "chunk_tokens": 30}
+    assert room == Room(context_tokens=300, slots=7, threads=cores(), chunk_tokens=30)
 
 
 @pytest.mark.usefixtures("fake_llama")
@@ -294,12 +289,7 @@ def test_a_draft_by_itself_is_its_file_opened_as_a_target(home: Path) -> None:
     model, room = solo.given
     assert type(solo).__name__ == "LlamaTarget"
     assert model.given == (home / "own.gguf", "fast")
-    assert room.named == {
-        "context_tokens": 300,
-        "slots": 2,
-        "threads": 3,
-        "chunk_tokens": DRAFT_CHUNK_TOKENS,
-    }
+    assert room == Room(context_tokens=300, slots=2, threads=3, chunk_tokens=DRAFT_CHUNK_TOKENS)
     assert solo.identity == replace(IDENTITY, model="own 1234 (draft)"), "more than the name is another"
 
 
@@ -332,6 +322,74 @@ def test_a_model_that_was_made_here_is_found_by_its_name(home: Path) -> None:
 def test_what_is_to_be_quantized_is_handed_on(fake_llama: list[tuple[object, ...]], tmp_path: Path) -> None:
     quantize(tmp_path / "large.gguf", tmp_path / "small.gguf", "Q2_K", 3)
     assert fake_llama == [(tmp_path / "large.gguf", tmp_path / "small.gguf", "Q2_K", 3)]
+
+
+# --- torch ---
+
+TORCH = ("pipesd.engines.hf", "pipesd.engines.hf_pair")
+
+
+@pytest.fixture
+def fake_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The modules of torch without torch."""
+    model, pair = (ModuleType(name) for name in TORCH)
+    vars(model).update(Model=Recorded)
+    target = type("CachedTarget", (Recorded,), {"identity": IDENTITY})
+    vars(pair).update(torch_draft=type("CachedDraft", (Recorded,), {}), torch_target=target)
+    package = importlib.import_module("pipesd.engines")
+    for module in (model, pair):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(package, module.__name__.rpartition(".")[2], module, raising=False)
+
+
+@both_sides
+@pytest.mark.usefixtures("fake_torch")
+def test_torch_is_given_a_folder_or_a_file_and_what_the_settings_say(
+    choose: Choose, setting: str, side: str, home: Path
+) -> None:
+    folder = home / "folder"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    for path in (folder, gguf(home / "own.gguf")):
+        settings = {
+            setting: str(path),
+            "numerics": "fast",
+            "threads": 3,
+            "device": "cpu",
+            "dtype": "bfloat16",
+        }
+        engine: Any = choose("torch", **settings)
+        model, room = engine.given
+        assert model.given == (path, "fast")
+        assert model.named == {"device": "cpu", "dtype": "bfloat16", "threads": 3}
+        chunk_tokens = 30 if choose is target_of else DRAFT_CHUNK_TOKENS
+        slots = 4 if choose is target_of else 2
+        assert (room.slots, room.threads, room.chunk_tokens) == (slots, 3, chunk_tokens)
+    if choose is solo_of:
+        assert engine.identity == replace(IDENTITY, model="own 1234 (draft)")
+
+
+@both_sides
+def test_without_torch_it_is_said_how_to_have_it(
+    choose: Choose, setting: str, side: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in TORCH:
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delattr(name, raising=False)
+    path = gguf(home / "own.gguf")
+    with pytest.raises(
+        EngineError, match=r"^torch cannot be used \(.* run pip install 'pipesd\[torch\]', or"
+    ):
+        choose("torch", **{setting: str(path)})
+    with pytest.raises(UsageError, match=r"^no model is called 'nobody'"):
+        choose("torch", **{setting: "nobody"})
+
+
+@pytest.mark.usefixtures("fake_llama")
+def test_llama_is_told_how_many_layers_to_put_on_a_gpu(home: Path) -> None:
+    for layers in (0, 9):
+        draft: Any = draft_of("llama", draft=str(gguf(home / "own.gguf")), gpu_layers=layers)
+        assert draft.given[0].named == {"gpu_layers": layers}
 
 
 def test_only_the_processors_that_may_be_used_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,13 @@ import numpy as np
 import psutil
 import pytest
 
+from pipesd.engines.caches import Cell
 from pipesd.engines.llama import (
     EXACT_TOKENS,
     FAST_TOKENS,
-    Cell,
     Context,
     Model,
     build,
-    fingerprint,
     quantize,
     quantized_kinds,
 )
@@ -101,18 +100,6 @@ def test_a_file_that_was_cut_off_is_refused(model_file: Callable[[str], Path], t
         path.write_bytes(whole.read(50_000_000))
     with pytest.raises(EngineError, match="cannot be loaded"):
         Model(path, "exact")
-
-
-def test_a_fingerprint_tells_files_apart(tmp_path: Path) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    one.write_bytes(bytes(100_000))
-    other.write_bytes(bytes(50_000) + b"\1" + bytes(49_999))
-    assert fingerprint(one) == fingerprint(one)
-    assert fingerprint(one) != fingerprint(other)
-    other.write_bytes(bytes(100_001))
-    assert fingerprint(one) != fingerprint(other)
-    other.write_bytes(b"")
-    assert len(fingerprint(other)) == 16
 
 
 @pytest.mark.parametrize(

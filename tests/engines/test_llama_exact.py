@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipesd.engines.llama import EXACT_TOKENS, Cell, Context, Model
+from pipesd.engines.caches import Cell
+from pipesd.engines.llama import EXACT_TOKENS, Context, Model
 
 pytestmark = pytest.mark.models
 
-CHUNK = 512
 OUTPUT = 14
 CASES = [
-    *(("smollm2-135m", length) for length in (20, 250, 505, 600)),
-    *(("qwen2.5-coder-0.5b", length) for length in (20, 250, 505)),
-    *(("qwen2.5-coder-1.5b", length) for length in (250, 600)),
+    *(("smollm2-135m", length, 512) for length in (20, 250, 505, 600)),
+    *(("smollm2-135m", length, 64) for length in (20, 130, 250, 505, 600)),
+    *(("qwen2.5-coder-0.5b", length, 512) for length in (20, 250, 505)),
+    *(("qwen2.5-coder-0.5b", length, 64) for length in (100, 505)),
+    ("qwen2.5-coder-1.5b", 250, 512),
+    *(("qwen2.5-coder-1.5b", length, 64) for length in (250, 600)),
 ]
-"""Prompt lengths around which llama.cpp changes its ways: its cache grows by 256, 512 begins a new chunk."""
+"""Prompt lengths, around which llama.cpp changes its ways (its cache grows by 256), and sizes of chunks."""
 
 Logits = NDArray[np.float32]
 Call = Sequence[tuple[int, int, int]]
@@ -30,9 +33,9 @@ Call = Sequence[tuple[int, int, int]]
 class Bench:
     """Three sequences of one text, and the logits of it token by token."""
 
-    def __init__(self, model: Model, length: int, threads: int = 2) -> None:
-        self.length = length
-        self.context = Context(model, context_tokens=1_024, slots=3, chunk_tokens=CHUNK, threads=threads)
+    def __init__(self, model: Model, length: int, chunk: int, threads: int = 2) -> None:
+        self.length, self.chunk = length, chunk
+        self.context = Context(model, context_tokens=1_024, slots=3, chunk_tokens=chunk, threads=threads)
         self.text = model.tokenizer.encode("Pack my box with five dozen jugs. How vexingly quick! " * 60)
         self.read(0, length)
         self.alone = [self.call((0, length + at, 1))[0] for at in range(OUTPUT)]
@@ -40,8 +43,8 @@ class Bench:
     def read(self, slot: int, length: int) -> None:
         """Evaluate the first tokens as a prompt."""
         self.context.cut(slot, 0)
-        for start in range(0, length, CHUNK):
-            self.evaluate((slot, start, min(CHUNK, length - start)))
+        for start in range(0, length, self.chunk):
+            self.evaluate((slot, start, min(self.chunk, length - start)))
 
     def evaluate(self, *call: tuple[int, int, int], wrong: int = 0, wanted: int = 0) -> int:
         cells = [
@@ -71,8 +74,8 @@ class Bench:
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
 def bench(request: pytest.FixtureRequest, load_model: Callable[[str], Model]) -> Bench:
-    name, length = request.param
-    return Bench(load_model(name), length)
+    name, length, chunk = request.param
+    return Bench(load_model(name), length, chunk)
 
 
 @pytest.mark.parametrize("size", range(2, EXACT_TOKENS + 1))
@@ -117,18 +120,30 @@ def test_a_lost_cache_is_rebuilt_to_the_bit(bench: Bench) -> None:
     assert bench.differing(found, EXACT_TOKENS) == []
 
 
+def test_a_copy_of_whole_chunks_is_as_exact_as_reading_them(bench: Bench) -> None:
+    """The source then goes on, and so does the copy, in one call."""
+    bench.context.cut(0, bench.length)
+    shared = (bench.length - 1) // bench.chunk * bench.chunk
+    bench.read(1, 20)
+    bench.context.copy(0, 1, shared)
+    bench.evaluate((1, shared, bench.length - shared))
+    found = bench.call((0, bench.length, 3), (1, bench.length, 4))
+    assert bench.differing(found[:3]) == []
+    assert bench.differing(found[3:]) == []
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("name", ["smollm2-135m", "qwen2.5-coder-0.5b"])
 def test_the_number_of_threads_changes_nothing(
     load_model: Callable[[str], Model], name: str, threads: int
 ) -> None:
-    bench, other = Bench(load_model(name), 300), Bench(load_model(name), 300, threads)
+    bench, other = Bench(load_model(name), 300, 64), Bench(load_model(name), 300, 64, threads)
     assert bench.differing(other.alone) == []
 
 
 def test_this_check_sees_a_difference_where_there_is_one(load_model: Callable[[str], Model]) -> None:
     """From 8 tokens on llama.cpp multiplies with other kernels: the reason for the limit of 7."""
-    bench = Bench(load_model("qwen2.5-coder-0.5b"), 20)
+    bench = Bench(load_model("qwen2.5-coder-0.5b"), 20, 64)
     bench.context.cut(0, bench.length)
     found = bench.call((0, bench.length, EXACT_TOKENS + 1), wanted=EXACT_TOKENS)
     assert bench.differing(found, 1) != []

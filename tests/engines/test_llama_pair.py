@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from pipesd.engines.alone import answer_alone
+from pipesd.engines.caches import Room
 from pipesd.engines.llama import Model
-from pipesd.engines.llama_pair import LlamaDraft, LlamaTarget, Room
+from pipesd.engines.llama_pair import LlamaDraft, LlamaTarget
 from pipesd.errors import EngineError, InterruptedStepError
 from pipesd.values import Sampling, Slice
 from tests.contracts.engines import check_draft_engine, check_target_engine

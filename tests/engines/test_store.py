@@ -16,7 +16,7 @@ import pytest
 
 from pipesd.engines.manifest import Model, Role, models
 from pipesd.engines.sources import HubSource, PackageSource, Report
-from pipesd.engines.store import Store, source_from
+from pipesd.engines.store import Store, fingerprint, source_from
 from pipesd.errors import ConfigError, EngineError, UsageError
 
 BODY = b"GGUF0123456789abcdef"
@@ -143,6 +143,46 @@ def test_a_path_to_something_else_is_named(
     with open("pipe.gguf", "r+b", buffering=0) as pipe:
         pipe.write(BODY)  # an empty one would hold up whoever reads it
         assert what in complaint(store.path_of, path)
+
+
+def test_a_folder_of_hugging_face_is_a_model_where_that_is_allowed(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    assert "has no config.json; name a folder of Hugging Face" in complaint(
+        lambda path: store.path_of(path, folders=True), str(folder)
+    )
+    (folder / "config.json").write_text("{}")
+    assert store.path_of(str(folder), folders=True) == folder
+    assert "is a folder; name a .gguf file in it" in complaint(store.path_of, str(folder))
+    whole = put(tmp_path / "whole.gguf")
+    assert store.path_of(str(whole), folders=True) == whole
+    missing = str(tmp_path / "none")
+    assert "there is no file" in complaint(lambda path: store.path_of(path, folders=True), missing)
+
+
+def test_a_fingerprint_tells_files_apart(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(bytes(100_000))
+    other.write_bytes(bytes(50_000) + b"\1" + bytes(49_999))
+    assert fingerprint(one) == fingerprint(one)
+    assert fingerprint(one) != fingerprint(other)
+    other.write_bytes(bytes(100_001))
+    assert fingerprint(one) != fingerprint(other)
+    other.write_bytes(b"")
+    assert len(fingerprint(other)) == 16
+
+
+def test_a_fingerprint_of_a_folder_is_that_of_what_the_model_is_made_of(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b"{}")
+    (tmp_path / "model.safetensors").write_bytes(BODY)
+    before = fingerprint(tmp_path)
+    (tmp_path / "README.md").write_bytes(b"words")
+    assert fingerprint(tmp_path) == before
+    (tmp_path / "model.safetensors").write_bytes(OTHER)
+    assert fingerprint(tmp_path) != before
+    (tmp_path / "model.safetensors").write_bytes(BODY)
+    (tmp_path / "config.json").rename(tmp_path / "other.json")
+    assert fingerprint(tmp_path) != before
 
 
 def test_a_file_that_may_not_be_read_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,10 @@ from statistics import median
 from threading import Timer
 from time import perf_counter
 
+from pipesd.engines.caches import Room
 from pipesd.engines.choose import DRAFT_CHUNK_TOKENS, cores
 from pipesd.engines.llama import Model
-from pipesd.engines.llama_pair import LlamaDraft, Room
+from pipesd.engines.llama_pair import LlamaDraft
 from pipesd.engines.manifest import default_model
 from pipesd.engines.store import Store
 from pipesd.errors import InterruptedStepError

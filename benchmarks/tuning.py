@@ -42,11 +42,12 @@ EDGE = """
 import sys
 import pipesd.edge
 from pipesd.config import EdgeConfig
+from pipesd.edge_rules import edge_rules
 from pipesd.engines.choose import open_draft
 from pipesd.session.edge_side import EdgeSide
 config = EdgeConfig(engine="replay", tuner="off")
 engine = open_draft(config)
-side = EdgeSide(pipesd.edge.edge_rules(config, engine.context_tokens), engine.tokenizer.vocabulary)
+side = EdgeSide(edge_rules(config, engine.context_tokens), engine.tokenizer.vocabulary)
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -58,7 +59,7 @@ def some_report(trial: int, drafts: int) -> TrialReport:
     confidences = (1.0 - luck.beta(0.5, 3.0, drafts)).tolist()
     return TrialReport(
         trial=trial,
-        verdicts=tuple((4, float(J_MS * luck.uniform(2.0, 6.0)), 30.0) for _ in range(5)),
+        verdicts=tuple((4, float(J_MS * luck.uniform(2.0, 6.0)), 30.0, 0.0) for _ in range(5)),
         drafts=tuple((sure, sure, bool(luck.random() < sure)) for sure in confidences),
         astray=tuple(luck.random(drafts // 8).tolist()),
         conditions_ms=CONDITIONS_MS,

@@ -5,8 +5,9 @@ Runs inside the caller's event loop; several may exist in one process. Nothing h
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from pipesd.actors.compute import Compute, ModelledCompute, Pace, ThreadCompute, run_once
 from pipesd.actors.connection import ConnectionLimits
@@ -17,9 +18,15 @@ from pipesd.address import host_port
 from pipesd.config import CloudConfig
 from pipesd.engines.base import TargetEngine
 from pipesd.engines.choose import open_target
+from pipesd.engines.energy import Energy, declared, open_energy
+from pipesd.engines.process import ProcessTarget
+from pipesd.errors import ConfigError
 from pipesd.observe import Observer
 from pipesd.session.rules import CloudRules, Patience
-from pipesd.wire.frames import PROTOCOL_VERSION, Welcome
+from pipesd.wire.frames import PROTOCOL_VERSION, Welcome, as_line
+
+if TYPE_CHECKING:
+    from pipesd.metrics import CloudMetrics
 
 __all__ = ["Cloud", "cloud_rules", "compute_for", "make_gateway", "serve", "welcome_of"]
 
@@ -31,9 +38,12 @@ REPLY_FRAMES = 128
 class Cloud:
     """A cloud that serves."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, metrics_address: tuple[str, int] | None = None) -> None:
         self.address = (host, port)
         """Where it listens; a port 0 of the configuration is resolved."""
+
+        self.metrics_address = metrics_address
+        """Where its figures are, if they are offered."""
 
         self._stopped = asyncio.Event()
 
@@ -53,20 +63,71 @@ async def serve(config: CloudConfig, *, observers: Sequence[Observer] = ()) -> A
     Raises ``ConfigError`` or ``EngineError``, each with one sentence that says what to do.
     """
     host, port = host_port(config.listen, name="listen")
-    engine = await run_once("pipesd-target", lambda: open_target(config))
-    hooks = Hooks(observers=observers, clock=monotonic)
-    gateway = make_gateway(config, engine, compute_for(config, engine), hooks)
-    async with gateway.running(), listening(host, port, gateway.accept) as address:
-        yield Cloud(*address)
+    with closing(await run_once("pipesd-energy", lambda: open_energy(config))) as energy:
+        async with _metrics(config, energy) as (metrics, metrics_address), _opened(config) as engine:
+            if metrics is not None:
+                metrics.introduce(engine.identity)
+                observers = (*observers, metrics)
+            hooks = Hooks(observers=observers, clock=monotonic)
+            gateway = make_gateway(config, engine, compute_for(config, engine), hooks, energy)
+            async with gateway.running(), listening(host, port, gateway.accept) as address:
+                yield Cloud(*address, metrics_address)
 
 
-def make_gateway(config: CloudConfig, engine: TargetEngine, compute: Compute, hooks: Hooks) -> Gateway:
-    """The cloud's actors, for whoever brings links of another kind."""
+@asynccontextmanager
+async def _metrics(
+    config: CloudConfig, energy: Energy
+) -> AsyncIterator[tuple["CloudMetrics | None", tuple[str, int] | None]]:
+    """What counts, if figures are wanted, and where they are offered."""
+    if not config.metrics:
+        yield None, None
+        return
+    try:
+        from pipesd.metrics import CloudMetrics, offering  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise ConfigError(
+            "metrics: prometheus-client is not installed; run pip install 'pipesd[metrics]', or leave it out"
+        ) from None
+    metrics = CloudMetrics(energy)
+    host, port = host_port(config.metrics, name="metrics")
+    async with offering(metrics, host, port) as address:
+        yield metrics, address
+
+
+@asynccontextmanager
+async def _opened(config: CloudConfig) -> AsyncIterator[TargetEngine]:
+    """The target model, loaded; in a process of its own it is gone with the block, also while it loads."""
+    if not config.is_apart:
+        yield await run_once("pipesd-target", lambda: open_target(config))
+        return
+    with closing(ProcessTarget(config)) as engine:
+        await run_once("pipesd-target", engine.start)
+        yield engine
+
+
+def make_gateway(
+    config: CloudConfig,
+    engine: TargetEngine,
+    compute: Compute,
+    hooks: Hooks,
+    energy: Energy | None = None,
+) -> Gateway:
+    """The cloud's actors, for whoever brings links of another kind.
+
+    Without ``energy``, figures are those of the power that the settings declare, if they do.
+    """
+    energy = energy or declared(config)
     limits = ConnectionLimits(
         queued_frames=REPLY_FRAMES, stall_s=config.send_stall_s, stop_s=config.stop_timeout_s
     )
     return Gateway(
-        cloud_rules(config), welcome_of(config, engine), engine, compute, limits=limits, hooks=hooks
+        cloud_rules(config, energy),
+        welcome_of(config, engine, energy),
+        engine,
+        compute,
+        limits=limits,
+        hooks=hooks,
+        meter=energy.meter,
     )
 
 
@@ -77,15 +138,21 @@ def compute_for(config: CloudConfig, engine: TargetEngine) -> Compute:
     return ThreadCompute("pipesd-target", engine.interrupt, engine.close)
 
 
-def cloud_rules(config: CloudConfig) -> CloudRules:
-    """What the cloud decides by."""
+def cloud_rules(config: CloudConfig, energy: Energy | None = None) -> CloudRules:
+    """What the cloud decides by; ``energy`` as in ``make_gateway``."""
     return CloudRules(
         sessions_max=config.sessions_max,
         edge_sessions_max=config.edge_sessions_max,
         connections_max=config.connections_max,
         pass_tokens=config.pass_tokens,
+        lone_prompt_tokens=config.pass_tokens,
+        pass_sessions=config.pass_sessions,
+        kv_sequences=config.kv_sequences,
+        prefill_tokens_max=config.prefill_tokens_max,
+        busy_retry_s=config.busy_retry_s,
         verify=config.verify,
         tunes=config.tuner == "on",
+        busy_watts=(energy or declared(config)).busy_watts,
         patience=Patience(
             greeting_s=config.handshake_timeout_s,
             ping_after_s=config.ping_after_s,
@@ -94,8 +161,8 @@ def cloud_rules(config: CloudConfig) -> CloudRules:
     )
 
 
-def welcome_of(config: CloudConfig, engine: TargetEngine) -> Welcome:
-    """What edges are told about this cloud."""
+def welcome_of(config: CloudConfig, engine: TargetEngine, energy: Energy | None = None) -> Welcome:
+    """What edges are told about this cloud; ``energy`` as in ``make_gateway``."""
     identity, vocabulary = engine.identity, engine.tokenizer.vocabulary
     return Welcome(
         version=PROTOCOL_VERSION,
@@ -115,4 +182,5 @@ def welcome_of(config: CloudConfig, engine: TargetEngine) -> Welcome:
         control_ids=identity.control_ids,
         cutting=vocabulary.cutting,
         tunes=config.tuner == "on",
+        energy=as_line((energy or declared(config)).source),
     )

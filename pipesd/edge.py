@@ -4,16 +4,18 @@ Runs inside the caller's event loop; several connections may exist in one proces
 """
 
 import asyncio
+import logging
 import operator
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import SupportsIndex
 
 from pipesd import learned
-from pipesd.actors.compute import Compute, ModelledCompute, Pace, ThreadCompute, run_once
+from pipesd.actors.compute import Compute, LentCompute, ModelledCompute, Pace, ThreadCompute, run_once
 from pipesd.actors.connection import LinkStatistics
 from pipesd.actors.edge_runtime import EdgeRuntime, TokenStream
 from pipesd.actors.link import Link, open_tcp_link
@@ -22,17 +24,16 @@ from pipesd.address import host_port
 from pipesd.config import EdgeConfig
 from pipesd.conversation import Answer, Conversation
 from pipesd.dialogue import Dialogue, Turn
+from pipesd.edge_rules import edge_rules, policy_of, tuner_place
 from pipesd.engines.base import DraftEngine
 from pipesd.engines.choose import open_draft
-from pipesd.errors import ConfigError, UsageError
+from pipesd.errors import ConfigError, RefusedError, UsageError
 from pipesd.observe import Observer
-from pipesd.planner.policies import NEVER, POLICIES, SETTINGS, Policy, adapted, check_effect
 from pipesd.session.commands import GenerationStats
 from pipesd.session.events import PromptGiven
-from pipesd.session.rules import EdgeRules, Patience
 from pipesd.session.tuned import Tuned
 from pipesd.text import Piece, TextStream
-from pipesd.values import Finish, Sampling, TunerPlace
+from pipesd.values import Finish, Sampling
 from pipesd.wire.frames import Welcome
 
 __all__ = [
@@ -42,9 +43,12 @@ __all__ = [
     "Session",
     "connect",
     "connect_over",
-    "edge_rules",
-    "policy_of",
 ]
+
+
+logger = logging.getLogger("pipesd.edge")
+
+_LONGER_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,11 +276,38 @@ async def connect(config: EdgeConfig, *, observers: Sequence[Observer] = ()) -> 
         raise ConfigError("policy: edge-only needs no cloud; use pipesd.alone.edge_alone instead of connect")
     host, port = host_port(config.cloud, name="cloud")
     engine = await run_once("pipesd-draft", lambda: open_draft(config))
-    link = await open_tcp_link(host, port, config.connect_timeout_s)
     compute = _compute(config, engine)
     hooks = Hooks(observers=observers, clock=monotonic)
-    async with connect_over(config, link, engine, compute, hooks) as edge, _remembering(edge, host):
-        yield edge
+
+    async def enter(stack: AsyncExitStack) -> Edge:
+        link = await open_tcp_link(host, port, config.connect_timeout_s)
+        return await stack.enter_async_context(
+            connect_over(config, link, engine, LentCompute(compute), hooks)
+        )
+
+    try:
+        async with AsyncExitStack() as stack:
+            edge = await _when_there_is_room(lambda: enter(stack), config.busy_timeout_s)
+            await stack.enter_async_context(_remembering(edge, host))
+            yield edge
+    finally:
+        compute.close()
+
+
+async def _when_there_is_room(connecting: Callable[[], Awaitable[Edge]], patience_s: float) -> Edge:
+    """Try again, after the time that a busy cloud names, more or less, and longer each time."""
+    now = asyncio.get_running_loop().time
+    until, longer = now() + patience_s, 1
+    while True:
+        try:
+            return await connecting()
+        except RefusedError as error:
+            wait_s = error.retry_s * longer * random.uniform(0.5, 1.5)
+            if error.code != "busy" or not wait_s or now() + wait_s > until:
+                raise
+            logger.warning("%s; trying again in %.1f s", error, wait_s)
+        await asyncio.sleep(wait_s)
+        longer = min(2 * longer, _LONGER_MAX)
 
 
 @asynccontextmanager
@@ -331,62 +362,3 @@ def _compute(config: EdgeConfig, engine: DraftEngine) -> Compute:
     if config.draft_ms > 0:
         return ModelledCompute(Pace(config.draft_ms / 1e3))
     return ThreadCompute("pipesd-draft", engine.interrupt, engine.close)
-
-
-def policy_of(config: EdgeConfig) -> Policy:
-    """The policy that the settings name, with what else they say of it.
-
-    Raises ``ConfigError`` if the two do not go together.
-    """
-    preset = POLICIES[config.policy]
-    given = {name: value for name in SETTINGS if (value := getattr(config, name)) is not None}
-    check_effect(preset, given)
-    try:
-        policy = adapted(preset, **given)
-    except UsageError as error:
-        raise ConfigError(f"{error}; policy {config.policy} needs another value") from None
-    _check_window(config.window_tokens, policy)
-    return policy
-
-
-def _check_window(window_tokens: int, policy: Policy) -> None:
-    """A window must not end the rounds of a policy that says how long they are."""
-    upper_tokens = policy.thresholds.upper_tokens
-    if policy.writers == "both" and window_tokens < upper_tokens < NEVER:
-        raise ConfigError(
-            f"window_tokens: must be at least upper_tokens, which is {upper_tokens} in policy {policy.name}, "
-            f"not {window_tokens}; raise it, or lower upper_tokens"
-        )
-
-
-def tuner_place(config: EdgeConfig, policy: Policy) -> TunerPlace:
-    """Where thresholds are tuned; nowhere if they are given, or are not the policy's to move.
-
-    Raises ``ConfigError`` if a place was named all the same.
-    """
-    given = [name for name in ("r1", "r2") if getattr(config, name) is not None]
-    if policy.r1_rule == "closed_form" and not given:
-        return config.tuner
-    if config.tuner in {"edge", "cloud"}:
-        why = (
-            f"{given[0]} is given" if given else f"the thresholds of policy {config.policy} stay as they are"
-        )
-        raise ConfigError(f"tuner: there is nothing to tune, since {why}; leave it out")
-    return "off"
-
-
-def edge_rules(config: EdgeConfig, draft_context_tokens: int) -> EdgeRules:
-    """What the edge decides by. Raises ``ConfigError`` if the settings do not go together."""
-    policy = policy_of(config)
-    return EdgeRules(
-        policy=policy,
-        tuner=tuner_place(config, policy),
-        objective=config.objective,
-        window_tokens=config.window_tokens,
-        draft_context_tokens=draft_context_tokens,
-        patience=Patience(
-            greeting_s=config.connect_timeout_s,
-            ping_after_s=config.ping_after_s,
-            silent_after_s=config.silent_after_s,
-        ),
-    )

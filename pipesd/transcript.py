@@ -40,6 +40,11 @@ class Transcript:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def first_prompt_tokens(self) -> int:
+        """How many tokens the prompt has that the text begins with; 0 without one."""
+        return self._end(0) if self._segments and self._segments[0].prompt else 0
+
     def append(self, tokens: Sequence[int], *, prompt: bool) -> None:
         """Add a prompt, which is a segment of its own, or more output."""
         if prompt or not self._segments or self._segments[-1].prompt:

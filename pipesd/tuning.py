@@ -3,6 +3,7 @@
 Pure. It stands behind the tuner actor at the edge, behind the cloud's for each of its edges, and in the lab.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -12,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipesd.errors import UsageError
+from pipesd.planner.estimates import WINDOW
 from pipesd.planner.forecast import Candidates, Conditions, Record, forecast
 from pipesd.planner.trigger import Thresholds
 from pipesd.tuner.base import Space, Trial, Tuner, Unit, Verdicted, Window
 from pipesd.tuner.closed_form import closed_form_r1
 from pipesd.tuner.drift import Drift
-from pipesd.tuner.score import score
+from pipesd.tuner.guided import smoothed
+from pipesd.tuner.score import ENERGY_MS_PER_J, score
 from pipesd.values import COST_WEIGHTS, Objective, TrialReport
 
 TRIALS = 16
@@ -26,8 +29,9 @@ TRIALS = 16
 RECORD_DRAFTS = 400
 """Drafts that the model rests on."""
 
-_CLOSED_R1 = tuple(number / 16 for number in range(1, 17))
-"""The closed form's J is looked for among these R1."""
+_R1 = Space(("r1",))
+_R1_PLACES = 20
+"""The closed form's J is looked for among so many R1, as far apart as the candidates of a tuner are."""
 
 _ASTRAY_DRAFTS = 64
 _MODEL_DRAFTS_MIN = 24
@@ -53,6 +57,9 @@ class Desk:
         self._drift = Drift()
         self._drafts: deque[tuple[float, float, bool]] = deque(maxlen=RECORD_DRAFTS)
         self._astray: deque[float] = deque(maxlen=_ASTRAY_DRAFTS)
+        self._latest: deque[Verdicted] = deque(maxlen=WINDOW)
+        """As many as the edge's own closed form goes by."""
+
         self._conditions: Conditions | None = None
         self._trial = Trial(0, None)
         self.told_trials = 0
@@ -68,6 +75,11 @@ class Desk:
         else:
             unit = self._tuner.best(self._prior)
         self._trial = Trial(self._trial.number + 1, unit)
+        return Proposal(self._trial.number, self._thresholds(self._trial.unit))
+
+    def keep(self) -> Proposal:
+        """Another trial of what is tried now."""
+        self._trial = Trial(self._trial.number + 1, self._trial.unit)
         return Proposal(self._trial.number, self._thresholds(self._trial.unit))
 
     def best(self) -> Thresholds | None:
@@ -104,11 +116,12 @@ class Desk:
     def _tell(self, report: TrialReport) -> None:
         if report.trial != self._trial.number or not report.verdicts:
             return
-        verdicts = [Verdicted(tokens, took / 1e3, cloud / 1e3) for tokens, took, cloud in report.verdicts]
+        window = _window(report)
         try:
-            result = score(Window(tuple(verdicts)), self._objective)
+            result = score(window, self._objective)
         except UsageError:  # a measurement that cannot be is no trial
             return
+        self._latest.extend(window.verdicts)
         self._tuner.tell(self._trial, result)
         self.told_trials += 1
 
@@ -121,7 +134,7 @@ class Desk:
             return None
         known = [unit for unit in units if unit is not None]
         limits = [self._space.thresholds(unit, self._start) for unit in known]
-        closed = [replace(self._start, r1=r1) for r1 in _CLOSED_R1] if len(known) < len(units) else []
+        closed = self._closed() if len(known) < len(units) else []
         said_ms = self._forecast(limits, closed, self._conditions)
         of_known, of_closed = said_ms[: len(known)], said_ms[len(known) :]
         if not closed:
@@ -145,23 +158,51 @@ class Desk:
             np.array(confidences), np.array(worths), np.array(accepted, dtype=bool), np.array(self._astray)
         )
         said = forecast(candidates, conditions, record)
-        return 1e3 * (said.token_s + COST_WEIGHTS[self._objective] * said.cloud_s)
+        return 1e3 * (said.token_s + self._cloud_weight * said.cloud_s)
+
+    @property
+    def _cloud_weight(self) -> float:
+        """What the target's work counts, with the energy that it takes if that is measured."""
+        latest = Window(tuple(self._latest))
+        watts = latest.energy_j / latest.cloud_s if latest.energy_j and latest.cloud_s else 0.0
+        return COST_WEIGHTS[self._objective] * (1.0 + ENERGY_MS_PER_J * watts / 1e3)
+
+    def _closed(self) -> list[Thresholds]:
+        """What the closed form may come to."""
+        places = _R1.grid(_R1_PLACES)
+        return [replace(self._start, r1=_R1.thresholds(place, self._start).r1) for place in places]
 
     def _closed_ms(self, said_ms: NDArray[np.float64], conditions: Conditions) -> float:
-        """J where R1 is what the closed form makes of that very J."""
-        draft_s = max(conditions.draft_s, conditions.token_s)
-        step_s = draft_s + COST_WEIGHTS[self._objective] * conditions.pass_token_s
-        off = [
-            abs(r1 - closed_form_r1(step_s, max(float(token_ms), 1e-6) / 1e3))
-            for r1, token_ms in zip(_CLOSED_R1, said_ms, strict=True)
-        ]
-        return float(said_ms[np.argmin(off)])
+        """J where R1 is what the edge's closed form makes of the pace of late; infinite before there is one.
+
+        It is averaged as a tuner averages candidates, but not at R1 = 1, where it falls off steeply.
+        """
+        latest, weight = Window(tuple(self._latest)), COST_WEIGHTS[self._objective]
+        if not latest.tokens:
+            return math.inf
+        step_s = max(conditions.draft_s, conditions.token_s) + weight * conditions.pass_token_s
+        r1 = closed_form_r1(step_s, (latest.elapsed_s + weight * latest.cloud_s) / latest.tokens)
+        average_ms = smoothed(said_ms)
+        average_ms[-1] = said_ms[-1]
+        (place,) = _R1.unit(Thresholds(r1=r1))
+        return float(np.interp(place, np.linspace(0.0, 1.0, _R1_PLACES), average_ms))
 
 
 def _kept(start: Thresholds, upper_tokens: int, lower_tokens: int) -> Thresholds:
     """With the bounds that a report names, as far as these are possible."""
     upper_tokens = max(1, upper_tokens)
     return replace(start, upper_tokens=upper_tokens, lower_tokens=min(max(1, lower_tokens), upper_tokens))
+
+
+def _window(report: TrialReport) -> Window:
+    """Its verdicts; energy is known if any of them took some."""
+    is_measured = any(energy_mj for *_, energy_mj in report.verdicts)
+    return Window(
+        tuple(
+            Verdicted(tokens, took_ms / 1e3, cloud_ms / 1e3, energy_mj / 1e3 if is_measured else None)
+            for tokens, took_ms, cloud_ms, energy_mj in report.verdicts
+        )
+    )
 
 
 def _conditions(measured_ms: Sequence[float]) -> Conditions | None:

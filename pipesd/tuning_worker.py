@@ -5,6 +5,7 @@ load, in which no event loop may stand still. Run it as ``python -m pipesd.tunin
 input.
 """
 
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -17,6 +18,8 @@ from pipesd.tuner.base import Space
 from pipesd.tuner.choose import make_tuner
 from pipesd.tuning import Desk, Proposal
 from pipesd.values import Objective, TrialReport
+
+logger = logging.getLogger("pipesd.tuner")
 
 LENGTH_BYTES = 4
 
@@ -34,18 +37,30 @@ class Desks:
 
     def __init__(self) -> None:
         self._desks: dict[int, Desk] = {}
+        self._failing: set[int] = set()
+        """Clients of which it has been said that they keep what they have."""
 
     def obey(self, order: Order) -> Proposal | None:
-        """What is to be tried next; None if nobody waits for it."""
+        """What is to be tried next; None if nobody waits for it.
+
+        A client whose report the tuner fails at keeps what it has; the others do not notice.
+        """
         if order.report is None:
             self._desks.pop(order.client, None)
+            self._failing.discard(order.client)
             return None
         desk = self._desks.get(order.client)
         if desk is None:
             space = Space()
             tuner = make_tuner("model-guided", space, seed=0)
             desk = self._desks[order.client] = Desk(tuner, space, order.objective, Thresholds())
-        return desk.advise(order.report)
+        try:
+            return desk.advise(order.report)
+        except Exception:  # a report may be anything, and so may what it brings about
+            if order.client not in self._failing:
+                self._failing.add(order.client)
+                logger.exception("! one edge keeps its thresholds, on a fault of the tuner")
+            return desk.keep()
 
 
 def pack(message: Order | Proposal) -> bytes:

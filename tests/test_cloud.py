@@ -1,17 +1,24 @@
 """Embedding the cloud."""
 
 import asyncio
+import itertools
+import sys
+from dataclasses import replace
 from typing import Literal
 
+import psutil
 import pytest
 
 from pipesd.actors.compute import ModelledCompute, ThreadCompute
-from pipesd.cloud import cloud_rules, compute_for, serve, welcome_of
+from pipesd.actors.link import listening
+from pipesd.actors.runtime import Hooks
+from pipesd.cloud import cloud_rules, compute_for, make_gateway, serve, welcome_of
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.edge import connect
 from pipesd.engines.alone import answer_alone
+from pipesd.engines.energy import Energy, Meter
 from pipesd.engines.scripted import ScriptedTarget
-from pipesd.errors import ConfigError, EngineError, LinkError
+from pipesd.errors import ConfigError, EngineError, LinkError, TraceError
 from pipesd.values import Sampling
 
 ANYWHERE = CloudConfig(engine="scripted", listen="127.0.0.1:0")
@@ -68,6 +75,54 @@ def test_whether_it_tunes_is_a_setting_that_edges_are_told(tuner: Literal["on", 
     assert CloudConfig().tuner == "on"
 
 
+async def test_what_passes_took_reaches_the_edge_with_its_source():
+    joules = itertools.count(step=2)  # two joules from one look at the counter to the next
+    energy = Energy("zeus: GPU", Meter(lambda: float(next(joules)), lambda: None))
+    engine = ScriptedTarget()
+    config = CloudConfig(engine="scripted", power_busy_watts=60)
+    gateway = make_gateway(config, engine, compute_for(config, engine), Hooks(), energy)
+    async with (
+        gateway.running(),
+        listening("127.0.0.1", 0, gateway.accept) as address,
+        connect(edge_of(address)) as edge,
+        edge.session() as session,
+    ):
+        answer = session.generate("Hello")
+        async for _ in answer:
+            pass
+        assert answer.result is not None
+        stats, source = answer.result.stats, edge.welcome.energy
+    assert source == "zeus: GPU"
+    assert stats.energy_uj == 2_000_000 * stats.verdicts > 0
+
+
+@pytest.mark.parametrize(
+    ("energy", "busy_watts", "source"),
+    [("auto", 60.0, "modelled: 60 W busy"), ("off", None, ""), ("measured", None, "")],
+)
+def test_a_declared_power_needs_nothing_to_be_opened(
+    energy: Literal["auto", "off", "measured"], busy_watts: float | None, source: str
+):
+    config = CloudConfig(energy=energy, power_busy_watts=60)
+    assert cloud_rules(config).busy_watts == busy_watts
+    assert welcome_of(config, ScriptedTarget()).energy == source
+
+
+async def test_measurements_that_cannot_be_had_are_a_setting_to_change():
+    with pytest.raises(ConfigError, match=r"^energy: nothing can be measured"):
+        async with serve(CloudConfig(engine="scripted", listen="127.0.0.1:0", energy="measured")):
+            raise AssertionError("it served")
+
+
+async def test_metrics_without_their_library_are_a_setting_to_change(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.delitem(sys.modules, "pipesd.metrics", raising=False)
+    config = CloudConfig(engine="scripted", listen="127.0.0.1:0", metrics="127.0.0.1:0")
+    with pytest.raises(ConfigError, match=r"^metrics: .*pip install 'pipesd\[metrics\]'"):
+        async with serve(config):
+            raise AssertionError("it served")
+
+
 async def test_an_address_in_use_is_a_setting_to_change():
     async with serve(ANYWHERE) as served:
         host, port = served.address
@@ -98,6 +153,36 @@ async def test_a_cancelled_cloud_leaves_no_task_behind():
         ):
             await asyncio.Event().wait()
     assert asyncio.all_tasks() == before
+
+
+APART = replace(ANYWHERE, engine_process="on")
+
+
+@pytest.mark.parametrize("pass_ms", [0.0, 1.0], ids=["as it is", "paced"])
+async def test_an_engine_apart_says_the_same_and_is_gone_with_the_block(pass_ms: float):
+    before = psutil.Process().children()
+    async with serve(replace(APART, pass_ms=pass_ms)) as served, connect(edge_of(served.address, 30)) as edge:
+        (apart,) = set(psutil.Process().children()) - set(before)
+        tokens = [token async for piece in edge.generate("Hello") for token in piece.tokens]
+    assert tokens == expected("Hello", 30)
+    assert not apart.is_running()
+    assert psutil.Process().children() == before
+
+
+async def test_an_engine_apart_that_cannot_be_loaded_is_named_as_ever():
+    before = psutil.Process().children()
+    with pytest.raises(TraceError, match="nowhere"):
+        async with serve(replace(APART, engine="replay", traces=("nowhere.jsonl",))):
+            raise AssertionError("it served")
+    assert psutil.Process().children() == before
+
+
+async def test_a_cloud_that_is_cancelled_while_it_loads_leaves_no_process():
+    before = psutil.Process().children()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02), serve(APART):
+            raise AssertionError("it served already")
+    assert psutil.Process().children() == before
 
 
 def test_a_pace_is_modelled_and_a_real_pass_is_interrupted_at_the_end():

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -25,8 +24,9 @@ from pipesd.lab.link import LinkModel, memory_link
 from pipesd.planner.policies import POLICIES
 from pipesd.planner.trigger import Thresholds
 from pipesd.session.tuned import Learned
-from pipesd.values import Objective, Sampling, Slice, TunerPlace
+from pipesd.values import Sampling, Slice
 from pipesd.vocabulary import Vocabulary
+from tests.actors.helpers import until
 from tests.speech import CHATML, TOKENIZER, SpeechTarget, rendered
 from tests.speech import as_text as as_spoken
 
@@ -39,14 +39,6 @@ SETTINGS = {
     "tokens_max": 40,
 }
 GREEDY = Sampling()
-CHANGES = {
-    "r1": 0.5,
-    "r2": 0.5,
-    "upper_tokens": 8,
-    "lower_tokens": 1,
-    "ahead": "never",
-    "batching": "immediate",
-}
 WITH_A_CLOUD = [name for name, policy in POLICIES.items() if policy.writers != "edge"]
 
 
@@ -62,11 +54,10 @@ def as_text(tokens: list[int]) -> str:
 
 
 @asynccontextmanager
-async def clouded(
-    target: ScriptedTarget | None = None, tuner: Literal["on", "off"] = "on"
-) -> AsyncIterator[Gateway]:
+async def clouded(target: ScriptedTarget | None = None, **settings: object) -> AsyncIterator[Gateway]:
     compute = ModelledCompute(Pace(0.02, 0.001))
-    config = CloudConfig(engine="scripted", tuner=tuner, ping_after_s=80_000.0, silent_after_s=86_400.0)
+    plain = CloudConfig(engine="scripted", ping_after_s=80_000.0, silent_after_s=86_400.0)
+    config = replace(plain, **settings)  # type: ignore[arg-type]
     gateway = cloud.make_gateway(config, target or ScriptedTarget(), compute, Hooks())
     async with gateway.running():
         yield gateway
@@ -177,82 +168,6 @@ def test_every_policy_gives_the_same_text():
     assert {run_virtually(main(policy)) for policy in WITH_A_CLOUD} == {as_text(the_target_says("Tell me"))}
 
 
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"lower_tokens": 9}, "lower_tokens: must be between 1 and upper_tokens (8), not 9; policy pipesd"),
-        ({"policy": "vanilla", "lower_tokens": 7}, "lower_tokens: must be between 1 and upper_tokens (6)"),
-        (
-            {"policy": "vanilla", "window_tokens": 3},
-            "window_tokens: must be at least upper_tokens, which is 6 in policy vanilla, not 3; raise it",
-        ),
-        ({"window_tokens": 7}, "window_tokens: must be at least upper_tokens, which is 8 in policy pipesd"),
-        *(
-            ({"policy": "cloud-only", name: value}, f"{name}: changes nothing in cloud-only, which asks ")
-            for name, value in CHANGES.items()
-        ),
-        ({"policy": "edge-only", "r1": 0.5}, "r1: changes nothing in edge-only, which asks "),
-    ],
-)
-async def test_a_setting_that_the_policy_cannot_have_is_named_before_anything_is_done(
-    settings: dict[str, object], says: str
-):
-    with pytest.raises(ConfigError) as caught:
-        async with edge.connect(EdgeConfig(draft="nowhere.gguf", **settings)):  # type: ignore[arg-type]
-            raise AssertionError("it connected")
-    assert str(caught.value).startswith(says)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"window_tokens": 8},
-        {"window_tokens": 3, "upper_tokens": 3},
-        {"window_tokens": 6, "policy": "vanilla"},
-        {"window_tokens": 1, "policy": "hsl"},
-        {"window_tokens": 1, "policy": "cloud-only"},
-        *({"policy": name} for name in POLICIES),
-        *({name: value} for name, value in CHANGES.items()),
-    ],
-)
-def test_a_window_that_holds_a_round_of_the_policy_goes_with_it(settings: dict[str, Any]):
-    config = EdgeConfig(**settings)
-    assert edge.policy_of(config).name == config.policy
-
-
-@pytest.mark.parametrize("place", get_args(TunerPlace))
-@pytest.mark.parametrize("objective", get_args(Objective))
-def test_where_thresholds_are_tuned_and_what_for_is_a_setting(place: TunerPlace, objective: Objective):
-    rules = edge.edge_rules(EdgeConfig(tuner=place, objective=objective), 1_000)
-    assert (rules.tuner, rules.objective) == (place, objective)
-
-
-FIXED = [
-    ({"r1": 0.5}, "r1 is given"),
-    ({"r2": 0.5}, "r2 is given"),
-    ({"r1": 0.5, "r2": 0.5}, "r1 is given"),
-    *(
-        ({"policy": name}, f"the thresholds of policy {name} stay as they are")
-        for name, policy in POLICIES.items()
-        if policy.r1_rule != "closed_form"
-    ),
-]
-
-
-@pytest.mark.parametrize(("settings", "why"), FIXED)
-def test_thresholds_that_are_not_to_be_moved_are_tuned_nowhere(settings: dict[str, Any], why: str):
-    assert edge.edge_rules(EdgeConfig(**settings), 1_000).tuner == "off"
-    assert edge.edge_rules(EdgeConfig(tuner="off", **settings), 1_000).tuner == "off"
-    for place in ("edge", "cloud"):
-        with pytest.raises(ConfigError) as caught:
-            edge.edge_rules(EdgeConfig(tuner=place, **settings), 1_000)
-        assert str(caught.value) == f"tuner: there is nothing to tune, since {why}; leave it out"
-
-
-def test_a_number_of_drafts_that_is_given_leaves_the_thresholds_to_the_tuner():
-    assert edge.edge_rules(EdgeConfig(upper_tokens=5, lower_tokens=1), 1_000).tuner == "auto"
-
-
 def test_a_cloud_that_does_not_tune_cannot_be_told_to():
     async def main() -> None:
         async with clouded(tuner="off") as gateway:
@@ -261,10 +176,6 @@ def test_a_cloud_that_does_not_tune_cannot_be_told_to():
                     raise AssertionError("it connected")
 
     run_virtually(main())
-
-
-def test_fewer_drafts_between_two_asks_than_the_policy_wants_for_one_are_no_contradiction():
-    assert edge.policy_of(EdgeConfig(upper_tokens=1)).thresholds.lower_tokens == 1
 
 
 def test_answers_at_the_same_time_take_turns_and_do_not_mix():
@@ -631,3 +542,55 @@ async def test_a_tuner_with_nothing_to_do_is_refused_before_anybody_is_called():
     with pytest.raises(ConfigError, match="tuner: there is nothing to tune, since r2 is given"):
         async with edge.connect(EdgeConfig(engine="scripted", tuner="edge", r2=0.5, cloud="127.0.0.1:9")):
             raise AssertionError("somebody answered")
+
+
+def test_sessions_that_find_no_room_wait_for_it_and_say_so(caplog: pytest.LogCaptureFixture):
+    words = ("one", "two", "three")
+
+    async def one(gateway: Gateway, word: str) -> str:
+        async with connected(gateway) as connection:
+            return await text_of(connection.generate(word))
+
+    async def main() -> list[str]:
+        async with clouded(sessions_max=1) as gateway, asyncio.TaskGroup() as group:
+            texts = [group.create_task(one(gateway, word)) for word in words]
+        return [text.result() for text in texts]
+
+    assert run_virtually(main()) == [as_text(the_target_says(word)) for word in words]
+    assert "the cloud is busy (all 1 sessions are taken); trying again in" in caplog.text
+
+
+def test_a_cloud_without_room_is_not_waited_for_for_ever():
+    async def main() -> None:
+        async with (
+            clouded(sessions_max=1) as gateway,
+            connected(gateway) as first,
+            connected(gateway, busy_timeout_s=9) as second,
+            first.session(),
+        ):
+            with pytest.raises(RefusedError, match="all 1 sessions are taken"):
+                await text_of(second.generate("two"))
+
+    run_virtually(main())
+
+
+async def test_a_cloud_without_a_free_connection_is_called_again(caplog: pytest.LogCaptureFixture):
+    config = CloudConfig(engine="scripted", listen="127.0.0.1:0", connections_max=1, busy_retry_s=0.05)
+    async with cloud.serve(config) as served:
+        address = f"127.0.0.1:{served.address[1]}"
+        settings = EdgeConfig(engine="scripted", tuner="off", cloud=address)
+        async with AsyncExitStack() as first:
+            await first.enter_async_context(edge.connect(settings))
+            with pytest.raises(RefusedError, match="no connection is free"):
+                async with edge.connect(replace(settings, busy_timeout_s=0.01)):
+                    raise AssertionError("it connected")
+            async with asyncio.TaskGroup() as group:
+                second = group.create_task(_one_answer(settings))
+                await until(lambda: "trying again" in caplog.text)
+                await first.aclose()
+        assert second.result() == as_text(the_target_says("two", tokens_max=5))
+
+
+async def _one_answer(settings: EdgeConfig) -> str:
+    async with edge.connect(settings) as connection:
+        return await text_of(connection.generate("two", tokens_max=5))

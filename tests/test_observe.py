@@ -48,7 +48,7 @@ VALUES: dict[str, Any] = {
     "finish": "stop",
     "confidence": 0.5,
     "arrivals": ((1, TOKEN),),
-    "report": TrialReport(TOKEN, ((TOKEN, 0.5, 0.5),), ((0.5, 0.5, True),), (0.5,), (0.5,)),
+    "report": TrialReport(TOKEN, ((TOKEN, 0.5, 0.5, 0.5),), ((0.5, 0.5, True),), (0.5,), (0.5,)),
     "objective": "cost",
     "welcome": welcome(),
 }

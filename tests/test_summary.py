@@ -107,7 +107,40 @@ def test_the_figures_hold_every_field_and_what_follows_from_them():
         "passes_per_100": 26.0,
         "sent_bytes_per_100": 1_400.0,
         "received_bytes_per_100": 2_002.0,
+        "useful_j": None,
+        "rejected_j": None,
+        "energy_j": None,
+        "energy_source": "",
+        "energy_j_per_100": None,
+        "useful_j_per_100": None,
+        "rejected_j_per_100": None,
     }
+
+
+def test_energy_is_told_per_hundred_tokens_with_its_source():
+    measured = summary(useful_j=12.0, rejected_j=4.0, energy_source="modelled: 60 W busy")
+    assert measured.line().endswith(
+        "2002 down per 100 tokens, 32 J per 100 tokens (24 useful, 8 rejected; modelled: 60 W busy)"
+    )
+    figures = measured.figures()
+    names = ("energy_j", "energy_j_per_100", "useful_j_per_100", "rejected_j_per_100", "energy_source")
+    assert [figures[name] for name in names] == [16.0, 32.0, 24.0, 8.0, "modelled: 60 W busy"]
+
+
+@pytest.mark.parametrize("half", [{"useful_j": 1.0}, {"rejected_j": 1.0}])
+def test_half_of_the_energy_is_no_figure(half: dict[str, object]):
+    assert " J " not in summary(**half).line()
+    assert summary(**half).energy_j is None
+
+
+def test_energy_in_total_is_known_if_it_is_known_of_all():
+    first = summary(useful_j=1.5, rejected_j=0.5, energy_source="zeus: GPU")
+    last = summary(useful_j=2.0, rejected_j=0.0, energy_source="modelled: 60 W busy")
+    both = total([first, last, first])
+    assert (both.useful_j, both.rejected_j) == (5.0, 1.0)
+    assert both.energy_source == "zeus: GPU + modelled: 60 W busy"
+    unknown = total([first, summary()])
+    assert (unknown.useful_j, unknown.rejected_j, unknown.energy_source) == (None, None, "zeus: GPU")
 
 
 def test_figures_that_were_not_measured_stay_none():

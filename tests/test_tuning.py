@@ -10,6 +10,7 @@ import pytest
 
 from pipesd.planner.trigger import Thresholds
 from pipesd.tuner.base import Floats, Prior, Score, Space, Trial, Unit
+from pipesd.tuner.score import ENERGY_MS_PER_J
 from pipesd.tuning import TRIALS, Desk, Proposal
 from pipesd.values import COST_WEIGHTS, Objective, TrialReport
 
@@ -17,7 +18,7 @@ SPACE = Space()
 START = Thresholds()
 PLACES: list[Unit | None] = [(0.2, 0.9), (0.5, 0.5), None]
 HERE = (40.0, 2.0, 60.0, 5.0, 1.0, 90.0, 2.0)
-VERDICTS = ((5, 200.0, 100.0), (5, 220.0, 100.0), (10, 180.0, 100.0))
+VERDICTS = ((5, 200.0, 100.0, 0.0), (5, 220.0, 100.0, 0.0), (10, 180.0, 100.0, 0.0))
 GOOD = TrialReport(0, VERDICTS, ((0.9, 0.8, True),) * 40 + ((0.4, 0.5, False),) * 10, (0.3,), HERE)
 
 
@@ -86,10 +87,18 @@ def test_a_report_on_another_trial_is_not_counted() -> None:
 
 @pytest.mark.parametrize(
     "verdicts",
-    [(), ((20, 0.0, 0.0),), ((20, 0.0, 300.0),), ((20, 600.0, 0.0),), ((0, 600.0, 300.0),)],
+    [
+        (),
+        ((20, 0.0, 0.0, 0.0),),
+        ((20, 0.0, 300.0, 0.0),),
+        ((20, 600.0, 0.0, 0.0),),
+        ((0, 600.0, 300.0, 0.0),),
+    ],
     ids=str,
 )
-def test_a_measurement_that_cannot_be_is_no_trial(verdicts: tuple[tuple[int, float, float], ...]) -> None:
+def test_a_measurement_that_cannot_be_is_no_trial(
+    verdicts: tuple[tuple[int, float, float, float], ...],
+) -> None:
     bench = Bench()
     bench.report()
     proposal = bench.report(msgspec.structs.replace(GOOD, verdicts=verdicts))
@@ -101,7 +110,7 @@ def test_a_measurement_that_cannot_be_is_no_trial(verdicts: tuple[tuple[int, flo
 
 def test_when_time_alone_counts_the_cloud_need_not_have_worked() -> None:
     bench = Bench("latency")
-    bench.report(msgspec.structs.replace(GOOD, verdicts=((20, 600.0, 0.0),)))
+    bench.report(msgspec.structs.replace(GOOD, verdicts=((20, 600.0, 0.0, 0.0),)))
     assert bench.fake.told[0][1].value_ms == pytest.approx(30.0)
 
 
@@ -152,6 +161,65 @@ def test_the_model_speaks_of_conditions_as_they_are_now() -> None:
     )
     bench.report(msgspec.structs.replace(GOOD, conditions_ms=()))
     assert bench.fake.said[-1] is None
+
+
+def test_energy_that_is_measured_counts_in_scores_and_in_the_model() -> None:
+    """Here the target takes 1 kW, so that a millisecond of its work costs as much again in energy."""
+    verdicts = tuple((tokens, took, cloud, 1_000.0 * cloud) for tokens, took, cloud, _ in VERDICTS)
+    found = []
+    for each in (VERDICTS, verdicts):
+        bench = Bench("cost")
+        bench.report(msgspec.structs.replace(GOOD, verdicts=each))
+        found.append((bench.fake.told[0][1].value_ms, said_of(bench)))
+    (plain_ms, plain), (dear_ms, dear) = found
+    assert (plain_ms, dear_ms) == pytest.approx((90.0, 90.0 + 60.0 * ENERGY_MS_PER_J))
+    assert all(more > 1.2 * less for more, less in zip(dear, plain, strict=True))
+
+
+def varied(pace_ms: float) -> TrialReport:
+    """Drafts of all kinds, whose confidence is what they are worth, at so much time per token."""
+    luck = np.random.default_rng(7)
+    confidences = (1.0 - 0.6 * luck.random(400) ** 3).tolist()
+    drafts = tuple((each, each, bool(luck.random() < each)) for each in confidences)
+    return msgspec.structs.replace(GOOD, drafts=drafts, verdicts=((20, 20 * pace_ms, 100.0, 0.0),))
+
+
+@pytest.mark.parametrize("r1", [0.4, 0.6])
+def test_the_closed_form_is_judged_by_the_r1_that_the_edge_has(r1: float) -> None:
+    """It follows from the pace of late, which may be another than the model thinks."""
+    bench = Bench("latency")
+    bench.report(varied(HERE[0] / r1))
+    others = (0.2, 0.4, 0.6)
+    said = bench.desk._prior([*(SPACE.unit(Thresholds(r1=each, r2=START.r2)) for each in others), None])
+    assert said is not None
+    off = np.abs(said[:-1] - said[-1])
+    assert others[int(off.argmin())] == r1
+    assert off.min() < 0.02 * said[-1]
+
+
+def test_where_every_draft_is_asked_about_the_closed_form_is_as_good_as_that() -> None:
+    bench = Bench("latency")
+    bench.report(varied(HERE[0] / 1.5))
+    said = bench.desk._prior([(1.0, 0.5), (0.0, 0.0), None])
+    assert said is not None
+    assert said[2] == said[0]
+    assert abs(said[2] - said[1]) > 1.0
+
+
+def test_before_any_verdict_nothing_is_said_of_the_closed_form() -> None:
+    bench = Bench()
+    bench.report(msgspec.structs.replace(GOOD, verdicts=()))
+    said = bench.fake.said[-1]
+    assert said is not None
+    assert np.isfinite(said).tolist() == [True, True, False]
+
+
+def test_what_is_tried_now_can_be_kept_for_another_trial() -> None:
+    bench = Bench()
+    assert bench.desk.keep() == Proposal(1, None)
+    bench.trial = 1
+    proposal = bench.report()
+    assert bench.desk.keep() == Proposal(3, proposal.thresholds)
 
 
 def test_after_so_many_trials_the_best_is_kept() -> None:

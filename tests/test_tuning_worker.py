@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from pipesd import tuning_worker
 from pipesd.planner.trigger import Thresholds
-from pipesd.tuning import Proposal
+from pipesd.tuning import Desk, Proposal
 from pipesd.tuning_worker import LENGTH_BYTES, Desks, Order, pack
 from pipesd.values import COST_WEIGHTS, TrialReport
 
 DRAFTS = ((0.95, 0.9, True),) * 30 + ((0.5, 0.5, False),) * 10
 HERE = (40.0, 2.0, 60.0, 5.0, 1.0, 90.0, 2.0)
-REPORT = TrialReport(0, ((20, 900.0, 300.0),), DRAFTS, (0.3,), HERE)
+REPORT = TrialReport(0, ((20, 900.0, 300.0, 0.0),), DRAFTS, (0.3,), HERE)
 PATIENCE_S = 60
 
 
@@ -57,6 +57,30 @@ def test_a_client_that_has_gone_is_forgotten_and_gets_no_answer() -> None:
     assert proposal.trial == 1
 
 
+def test_a_fault_of_the_tuner_costs_nobody_but_the_client_whose_report_it_was(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    advise = Desk.advise
+
+    def faulty(desk: Desk, report: TrialReport) -> Proposal:
+        if report.astray == (1.0,):
+            raise ZeroDivisionError("one of ours")
+        return advise(desk, report)
+
+    monkeypatch.setattr(Desk, "advise", faulty)
+    desks = Desks()
+    first = [desks.obey(order(client)) for client in (7, 8)]
+    bad = Order(7, "balanced", msgspec.structs.replace(REPORT, trial=1, astray=(1.0,)))
+    kept = [desks.obey(bad), desks.obey(bad)]
+    assert first[0] is not None
+    assert kept == [Proposal(2, first[0].thresholds), Proposal(3, first[0].thresholds)]
+    others = [desks.obey(order(8, 1)), desks.obey(order(7, 3))]
+    assert [other and other.trial for other in others] == [2, 4]
+    (said,) = caplog.records
+    assert "one edge keeps its thresholds" in said.getMessage()
+    assert said.exc_info is not None
+
+
 counts = st.sampled_from([0, 1, 20, 2**53 - 1]) | st.integers(0, 40)
 times = st.sampled_from([0.0, 5e-324, 1e-9, 40.0, 1e9, 2.0**52]) | st.floats(0.0, 1e4)
 shares = st.sampled_from([0.0, 5e-324, 0.5, 1.0]) | st.floats(0.0, 1.0)
@@ -64,7 +88,7 @@ many_drafts = st.lists(st.tuples(shares, shares, st.booleans()), max_size=4).map
 reports = st.builds(
     TrialReport,
     st.integers(0, 4),
-    st.lists(st.tuples(counts, times, times), max_size=5).map(tuple),
+    st.lists(st.tuples(counts, times, times, times), max_size=5).map(tuple),
     many_drafts,
     st.lists(shares, max_size=4).map(tuple),
     st.just(()) | st.tuples(*[times] * 7) | st.lists(times, max_size=16).map(tuple),

@@ -123,6 +123,24 @@ class Pace:
         return self.fixed_s + self.token_s * tokens if tokens else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class LentCompute:
+    """Somebody else's door, who will close it himself."""
+
+    door: Compute
+
+    async def run(self, work: Callable[[], T], tokens: int) -> T:
+        """Pass it on."""
+        return await self.door.run(work, tokens)
+
+    def interrupt(self) -> None:
+        """Pass it on."""
+        self.door.interrupt()
+
+    def close(self) -> None:
+        """Nothing: it is only lent."""
+
+
 class ModelledCompute:
     """The same answers, paid for in seconds of the event loop's clock, real or virtual."""
 

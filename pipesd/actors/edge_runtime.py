@@ -255,6 +255,8 @@ class EdgeRuntime:
                 self._end_stream(session, command)
             case commands.FailGeneration(session, failure):
                 self._end_stream(session, failure)
+            case commands.NoteWait(_, reason, wait_s):
+                logger.warning("the cloud is busy (%s); trying again in %.1f s", reason, wait_s)
             case commands.AnnounceReady(welcome, foreign):
                 self._welcome, self.foreign_pieces = welcome, dict(foreign)
                 self._settled.set()

@@ -13,6 +13,7 @@ from pipesd.actors.runtime import Crew, Funnel, Hooks, crew, in_good_order
 from pipesd.actors.tuner import Door, OwnProcess, Tuner
 from pipesd.actors.verifier import Verifier
 from pipesd.engines.base import TargetEngine
+from pipesd.engines.energy import Meter
 from pipesd.session import commands, events
 from pipesd.session.cloud_side import CloudSide
 from pipesd.session.rules import CloudRules
@@ -46,8 +47,12 @@ class Gateway:
         limits: ConnectionLimits,
         hooks: Hooks,
         tuning: Door | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        """``tuning`` is what stands behind the tuner: a process of its own by default."""
+        """``tuning`` is what stands behind the tuner: a process of its own by default.
+
+        ``meter`` measures what passes take.
+        """
         side = CloudSide(rules, welcome, engine.tokenizer.vocabulary)
         self._funnel: Funnel[events.CloudEvent, commands.CloudCommand] = Funnel(
             side,
@@ -58,7 +63,9 @@ class Gateway:
         )
         self._limits = limits
         self._compute = compute
-        self._verifier = Verifier(engine, compute, self._funnel.inbox, limit=rules.sessions_max + 2)
+        self._verifier = Verifier(
+            engine, compute, self._funnel.inbox, limit=rules.sessions_max + 2, meter=meter
+        )
         self._tuner: Tuner[events.CloudEvent] = Tuner(
             tuning or OwnProcess(), self._funnel.inbox, _proposed, limit=3 * rules.connections_max
         )

@@ -1,13 +1,16 @@
 """The target model at work: one pass after another, over whatever the cloud's side put into it."""
 
 import logging
+from collections.abc import Sequence
 
 from pipesd.actors.compute import Compute
 from pipesd.actors.mailbox import Mailbox
 from pipesd.engines.base import TargetEngine
-from pipesd.errors import EngineError
+from pipesd.engines.energy import Meter
+from pipesd.errors import EngineError, EngineLostError
 from pipesd.session.commands import ReleaseSequence, RunPass
 from pipesd.session.events import CloudEvent, PassDone, PassFailed
+from pipesd.values import Slice
 
 logger = logging.getLogger("pipesd.cloud")
 
@@ -16,11 +19,19 @@ class Verifier:
     """Obeys ``RunPass`` and ``ReleaseSequence``."""
 
     def __init__(
-        self, engine: TargetEngine, compute: Compute, inbox: Mailbox[CloudEvent], *, limit: int
+        self,
+        engine: TargetEngine,
+        compute: Compute,
+        inbox: Mailbox[CloudEvent],
+        *,
+        limit: int,
+        meter: Meter | None = None,
     ) -> None:
+        """``meter`` measures what passes take, in the thread in which they run."""
         self._engine = engine
         self._compute = compute
         self._inbox = inbox
+        self._meter = meter
         self._orders: Mailbox[RunPass | ReleaseSequence] = Mailbox("verifier", limit)
 
     def tell(self, order: RunPass | ReleaseSequence) -> None:
@@ -38,13 +49,18 @@ class Verifier:
 
     async def _pass(self, order: RunPass) -> CloudEvent:
         try:
-            picks = await self._compute.run(lambda: self._engine.forward(order.slices), order.tokens)
+            picks, energy_j = await self._compute.run(lambda: self._forward(order.slices), order.tokens)
         except EngineError as error:
-            return PassFailed(str(error))
+            return PassFailed(str(error), lost=isinstance(error, EngineLostError))
         except Exception:  # what stands behind an engine may raise anything
             logger.exception("! the target model failed on a fault of its engine")
             return PassFailed("its engine broke down; the cloud's log says more")
-        return PassDone(tuple(picks))
+        return PassDone(tuple(picks), energy_j)
+
+    def _forward(self, slices: Sequence[Slice]) -> tuple[list[tuple[int, ...]], float | None]:
+        if self._meter is None:
+            return self._engine.forward(slices), None
+        return self._meter.around(lambda: self._engine.forward(slices))
 
     async def _release(self, order: ReleaseSequence) -> None:
         try:

@@ -25,8 +25,12 @@ _LOGGER = "pipesd.cloud"
 _OF_A_SERVER = frozenset(
     {
         "listen",
+        "engine_process",
         "window_tokens",
         "pass_tokens",
+        "pass_sessions",
+        "prefill_tokens_max",
+        "busy_retry_s",
         "sessions_max",
         "edge_sessions_max",
         "connections_max",
@@ -35,6 +39,10 @@ _OF_A_SERVER = frozenset(
         "silent_after_s",
         "send_stall_s",
         "stop_timeout_s",
+        "energy",
+        "power_busy_watts",
+        "power_idle_watts",
+        "metrics",
         "kv_sequences",
         "prompts",
     }
@@ -64,8 +72,8 @@ def serve(**given: Any) -> None:  # noqa: ANN401 - one per setting
 
 def _settings(given: dict[str, Any]) -> CloudConfig:
     config = take(CloudConfig, given, dict(os.environ))
-    if config.engine == "llama":
-        model_file(config.model)
+    if config.engine in ("llama", "torch"):
+        model_file(config.model, folders=config.engine == "torch")
     return config
 
 
@@ -78,10 +86,15 @@ async def _serve(config: CloudConfig, seen: Sequence[Observer]) -> signal.Signal
             server.stop()
 
         with signals(stop):
-            host, port = server.address
-            say(f"pipesd-cloud: ready on {f'[{host}]' if ':' in host else host}:{port}")
+            say(f"pipesd-cloud: ready on {_shown(*server.address)}")
+            if server.metrics_address is not None:
+                say(f"pipesd-cloud: metrics at http://{_shown(*server.metrics_address)}/metrics")
             await server.wait_stopped()
     return received[0] if received else None
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @cloud_commands.command("generate")

@@ -18,7 +18,8 @@ from pipesd.cli.summaries import edge_summary
 from pipesd.cli.talk import AloneTalker, EdgeTalker, talk, write_alone
 from pipesd.cli.tracing import trace_option, tracing
 from pipesd.config import EdgeConfig
-from pipesd.edge import connect, policy_of
+from pipesd.edge import connect
+from pipesd.edge_rules import policy_of
 from pipesd.errors import UsageError
 from pipesd.flags import settings_of, take
 from pipesd.observe import Observer
@@ -53,8 +54,8 @@ def generate(prompt: str, stop: Sequence[str], show_ids: bool, as_json: bool, **
 
 def _settings(given: dict[str, Any]) -> EdgeConfig:
     config = take(EdgeConfig, given, dict(os.environ))
-    if config.engine == "llama":
-        model_file(config.draft)
+    if config.engine in ("llama", "torch"):
+        model_file(config.draft, folders=config.engine == "torch")
     return config
 
 

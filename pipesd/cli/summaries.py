@@ -4,13 +4,14 @@ from pipesd.actors.connection import LinkStatistics
 from pipesd.alone import Alone, AloneAnswer
 from pipesd.cli.output import Timing
 from pipesd.edge import Edge, Generation
+from pipesd.session.energy import MICRO
 from pipesd.summary import Summary
 
 
 def edge_summary(edge: Edge, answer: Generation, timing: Timing, before: LinkStatistics) -> Summary:
     """Of an answer that is complete; ``before`` is what had crossed the link when it began."""
     assert answer.result is not None, "an answer without a result"
-    stats, crossed = answer.result.stats, edge.statistics()
+    stats, crossed, source = answer.result.stats, edge.statistics(), edge.welcome.energy
     return Summary(
         tokens=stats.tokens,
         finish=answer.result.finish,
@@ -22,6 +23,9 @@ def edge_summary(edge: Edge, answer: Generation, timing: Timing, before: LinkSta
         drafted=stats.drafted,
         sent_bytes=crossed.sent_bytes - before.sent_bytes,
         received_bytes=crossed.received_bytes - before.received_bytes,
+        useful_j=stats.useful_uj / MICRO if source else None,
+        rejected_j=(stats.energy_uj - stats.useful_uj) / MICRO if source else None,
+        energy_source=source,
         modelled=edge.config.engine == "replay" or edge.config.draft_ms > 0,
     )
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from pipesd.cloud import cloud_rules, welcome_of
-from pipesd.edge import edge_rules
+from pipesd.edge_rules import edge_rules
 from pipesd.engines.replay import guess_of
 from pipesd.engines.traces import TracePrompt
 from pipesd.lab.answers import QUIET_S, UPTIME_S, Answer, Record
@@ -237,14 +237,17 @@ class _Cloud:
 
     def _open(self, frame: frames.AnyFrame) -> None:
         assert isinstance(frame, frames.Open), "a frame behind the end of its session"
-        self._session = CloudSession(frame.session, 0, self._play.grant)
+        self._session = CloudSession(frame.session, self._play.grant)
+        self._session.sit(0, 0, None)
         self._play.down.tell(frames.Opened(frame.session))
 
     def _start_pass(self, now: float) -> None:
         session, play = self._session, self._play
         if session is None or not (session.is_due or (self._is_eager and session.may_ride)):
             return
-        slices = session.take_slices(play.cloud_rules.pass_tokens, chunk_allowed=True, now=now)
+        rules = play.cloud_rules
+        prompt_room = max(rules.lone_prompt_tokens, play.grant.chunk_tokens)
+        slices = session.take_slices(rules.pass_tokens, prompt_room, now)
         last, tokens = slices[-1], 0
         for part in slices:
             tokens += len(part.tokens)

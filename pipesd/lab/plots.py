@@ -40,6 +40,8 @@ _INK: Mapping[str, tuple[str, str]] = {
     "edgellm-full": ("#0072b2", "v"),
     "best baseline": ("#e69f00", "s"),
     "pipesd": ("#b23a48", "o"),
+    "batched": ("#b23a48", "o"),
+    "one-lock": ("#e69f00", "s"),
     "pipesd, thresholds of the grid": ("#b23a48", "o"),
     "pipesd, default rules": ("#b23a48", "*"),
     "model-guided": ("#b23a48", "o"),

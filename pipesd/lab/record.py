@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
+from typing import Annotated, Literal, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ from pipesd.config import CloudConfig
 from pipesd.coupling import Logits, distribution
 from pipesd.dialogue import Dialogue
 from pipesd.engines.base import Tokenizer
+from pipesd.engines.caches import Caches, Room
 from pipesd.engines.traces import (
     FORMAT,
     ROLLOUT_TOKENS,
@@ -31,9 +32,6 @@ from pipesd.engines.traces import (
 )
 from pipesd.errors import EngineError, UsageError, one_line
 from pipesd.values import PromptMode, Sampling
-
-if TYPE_CHECKING:
-    from pipesd.engines.llama_pair import Caches
 
 Numerics: TypeAlias = Literal["exact", "fast"]
 Top: TypeAlias = tuple[Guess, Guess, Guess, Guess]
@@ -156,7 +154,7 @@ class RecordedModel:
 class _LlamaText:
     """The one text of a context of llama.cpp."""
 
-    def __init__(self, caches: "Caches") -> None:
+    def __init__(self, caches: Caches) -> None:
         self._caches = caches
 
     def truncate(self, length: int) -> None:
@@ -178,7 +176,7 @@ def open_model(path: Path, numerics: Numerics, threads: int) -> RecordedModel:
     """Load a model file into memory. Blocks. Raises ``EngineError`` if it cannot be loaded."""
     try:
         from pipesd.engines.llama import Model  # noqa: PLC0415 - most of the lab does without llama.cpp
-        from pipesd.engines.llama_pair import Caches, Room  # noqa: PLC0415
+        from pipesd.engines.llama_pair import caches_of  # noqa: PLC0415
     except (ImportError, OSError, RuntimeError) as error:
         raise EngineError(
             f"llama.cpp cannot be used ({one_line(str(error))}); run pip install 'pipesd[llama]'"
@@ -187,7 +185,7 @@ def open_model(path: Path, numerics: Numerics, threads: int) -> RecordedModel:
 
     def open_text(tokens: int) -> Text:
         room = Room(context_tokens=tokens, chunk_tokens=chunk_tokens, slots=1, threads=threads)
-        return _LlamaText(Caches(model, room))
+        return _LlamaText(caches_of(model, room))
 
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

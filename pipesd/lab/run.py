@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import msgspec
 
 from pipesd.config import EdgeConfig
-from pipesd.edge import policy_of
+from pipesd.edge_rules import policy_of
 from pipesd.engines.traces import Trace, TracePrompt, agreement
 from pipesd.errors import EngineError, UsageError
 from pipesd.lab.answers import Record

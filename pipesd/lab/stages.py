@@ -93,11 +93,12 @@ class Play:
         return ReplayDraft(self.trace, context_tokens=self.context_tokens)
 
 
-class _PassMeter:
-    """Counts passes of the target, and how long it was at work."""
+class PassMeter:
+    """Counts passes of the target, what was in them, and how long it was at work."""
 
     def __init__(self) -> None:
         self.passes = 0
+        self.tokens = 0
         self.busy_s = 0.0
         self._began = 0.0
 
@@ -105,9 +106,11 @@ class _PassMeter:
         """Look for the ends and beginnings of passes."""
         if isinstance(event, PassDone | PassFailed):
             self.busy_s += now - self._began
-        if any(isinstance(command, RunPass) for command in commands):
-            self.passes += 1
-            self._began = now
+        for command in commands:
+            if isinstance(command, RunPass):
+                self.passes += 1
+                self.tokens += command.tokens
+                self._began = now
 
 
 class _DraftMeter:
@@ -132,7 +135,7 @@ async def _played(play: Play, connect: Connect, *, quiet_s: float, uptime_s: flo
     """Play all prompts, one after another, ``quiet_s`` apart."""
     now = asyncio.get_running_loop().time
     began = now()
-    passes, drafts, record = _PassMeter(), _DraftMeter(), Record()
+    passes, drafts, record = PassMeter(), _DraftMeter(), Record()
     at_edge, at_cloud = play.observers
 
     def elapsed() -> float:
@@ -152,7 +155,7 @@ async def _played(play: Play, connect: Connect, *, quiet_s: float, uptime_s: flo
     ):
         greeting = edge.statistics()
         for prompt in play.trace.prompts:
-            record.answers.append(await _written(edge, prompt))
+            record.answers.append(await written(edge, prompt))
             await asyncio.sleep(quiet_s)
         crossed = edge.statistics()
     charged = draft_bytes(play.wire, drafts.tokens)
@@ -162,7 +165,8 @@ async def _played(play: Play, connect: Connect, *, quiet_s: float, uptime_s: flo
     return record
 
 
-async def _written(edge: Edge, prompt: TracePrompt) -> Answer:
+async def written(edge: Edge, prompt: TracePrompt) -> Answer:
+    """The edge's answer to a prompt, in a session of its own."""
     now = asyncio.get_running_loop().time
     answer = Answer(now())
     async with edge.session() as session:

@@ -4,50 +4,33 @@ Pure. ``CloudSide`` feeds it, puts its slices into passes, and hands it the pick
 """
 
 from collections import deque
-from dataclasses import dataclass
-
-import msgspec
 
 from pipesd.errors import PeerError
+from pipesd.session.flight import Answer, Flight
 from pipesd.session.ledger import common_prefix, first_of
 from pipesd.session.phases import TextPhase
 from pipesd.session.rules import ASKS_MAX
 from pipesd.transcript import Span, Transcript
-from pipesd.values import Finish, Sampling, Slice
+from pipesd.values import Finish, Slice
 from pipesd.wire.frames import Cancel, Draft, Prompt, Verdict, Welcome
-
-
-@dataclass(frozen=True, slots=True)
-class _Generation:
-    limit: int
-    """Position at which ``tokens_max`` ends it."""
-
-    sampling: Sampling
-    seed: int
-
-
-class _Flight(msgspec.Struct, gc=False):
-    """The session's share of the pass that is running."""
-
-    end: int
-    """Tokens that will be in the cache after it, drafts included."""
-
-    drafts: int
-    picks: int
-    started: float
-    queued_s: float
-    """How long a verdict was due before; 0 for drafts that nobody asked about."""
-
-    stale: bool = False
-    """Whether its result is of no use any more."""
 
 
 class CloudSession:
     """One growing text and the drafts that wait to be judged."""
 
-    def __init__(self, number: int, sequence: int, grant: Welcome) -> None:
-        self.sequence = sequence
-        self.was_evaluated = False
+    def __init__(self, number: int, grant: Welcome) -> None:
+        self.sequence: int | None = None
+        """Its place in the model's cache, if it has one."""
+
+        self._copy_of: int | None = None
+        """The sequence that what it has cached is still to be copied from."""
+
+        self.made_use = False
+        """Whether it has got a verdict out of its place."""
+
+        self.losses = 0
+        """How many passes it was in that were lost, without a verdict since."""
+
         self._number = number
         self._grant = grant
         self._end_ids = frozenset(grant.end_ids)
@@ -64,9 +47,10 @@ class CloudSession:
 
         self._due_since = 0.0
         self._arrivals: list[tuple[int, int]] = []
-        self._generation: _Generation | None = None
+        self._generation: Answer | None = None
         self._finish: Finish | None = None
-        self._flight: _Flight | None = None
+        self._flight: Flight | None = None
+        self._energy_uj = 0
 
     # -- what others may know ---------------------------------------------------------------------------
 
@@ -88,9 +72,34 @@ class CloudSession:
         return len(self._tokens)
 
     @property
+    def unread_tokens(self) -> int:
+        """How many confirmed tokens are not in the model's cache."""
+        return len(self._tokens) - self._cached
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being written to it."""
+        return self._generation is None and self._flight is None
+
+    @property
     def is_due(self) -> bool:
         """Whether it waits for a pass."""
         return self._flight is None and self._generation is not None and bool(self._asks)
+
+    @property
+    def first_chunk_tokens(self) -> int:
+        """Most prompt tokens it needs in a pass if it has no place yet."""
+        return min(len(self._tokens), self._grant.chunk_tokens)
+
+    @property
+    def prefix(self) -> list[int]:
+        """The whole chunks that its first prompt begins with, short of the last token of the text."""
+        return self._chunks(len(self._tokens) - 1)
+
+    @property
+    def cached_prefix(self) -> list[int]:
+        """Those of them that are in the model's cache."""
+        return self._chunks(self._cached)
 
     @property
     def may_ride(self) -> bool:
@@ -99,6 +108,7 @@ class CloudSession:
 
     def validate(self) -> None:
         """Assert what must hold between any two events."""
+        assert self._cached == 0 or self.sequence is not None, "cached tokens without a place"
         assert 0 <= self._cached <= len(self._tokens), "more cached than confirmed"
         assert all(ask > len(self._tokens) for ask, _ in self._asks), "an answered ask is still owed"
         assert len(self._asks) <= ASKS_MAX, "too many asks"
@@ -117,11 +127,17 @@ class CloudSession:
         self._cached = min(self._cached, self._text.cut(frame.base))
         self._text.append(frame.tokens, prompt=True)
         length = len(self._tokens)
-        self._generation = _Generation(length + frame.tokens_max, frame.sampling, frame.seed)
+        self._generation = Answer(length + frame.tokens_max, frame.sampling, frame.seed)
         self._finish = None
         self._dead = False
         self._sent_end = self._answer_start = length
+        self._energy_uj = 0
         self._owe(length + 1, now)
+
+    def decline(self) -> None:
+        """There is too much to do for now: the prompt stays, but the generation does not begin."""
+        self._forget(self._epoch)
+        self._generation = None
 
     def fits(self, frame: Prompt) -> bool:
         """Whether the prompt leaves room for at least one more token in the context."""
@@ -215,47 +231,76 @@ class CloudSession:
         self._asks.clear()
         self._arrivals.clear()
 
+    # -- its place in the model's cache -----------------------------------------------------------------
+
+    def sit(self, sequence: int, cached_tokens: int, copy_of: int | None) -> None:
+        """It has a place, which holds its first tokens, or will once they are copied from another."""
+        self.sequence, self._cached, self._copy_of = sequence, cached_tokens, copy_of
+        self.made_use = False
+
+    def stand(self) -> None:
+        """It has no place any more: what it needs is read anew."""
+        self.sequence, self._cached, self._copy_of = None, 0, None
+
+    def _chunks(self, tokens: int) -> list[int]:
+        """The whole chunks of the first prompt among the first ``tokens``."""
+        tokens = min(tokens, self._text.first_prompt_tokens)
+        return self._tokens[: tokens - tokens % self._grant.chunk_tokens]
+
     # -- what the target says ---------------------------------------------------------------------------
 
-    def take_slices(self, room_tokens: int, *, chunk_allowed: bool, now: float) -> tuple[Slice, ...]:
-        """Its share of the next pass: uncached text, then drafts as far as there is room.
+    def take_slices(self, room_tokens: int, prompt_room_tokens: int, now: float) -> tuple[Slice, ...]:
+        """Its share of the next pass: uncached text, then drafts, as far as there is room, of one kind each.
 
-        Empty if it needs a prompt chunk and may not have one, or owes nothing and has no room for a draft.
-        Otherwise ``settle`` must follow.
+        Empty if there is none for its prompt chunk, or for a draft while it owes nothing. Otherwise
+        ``settle``, or ``lose`` must follow.
         """
         generation = self._generation
         assert generation is not None, "a pass for a session without a generation"
         assert self.is_due or self.may_ride, "a pass for a session that owes nothing"
-        spans = self._spans()
-        assert spans, "a verdict is owed, but there is nothing to evaluate"
-        last = spans[-1]
-        if last.prompt and not chunk_allowed:
+        assert self.sequence is not None, "a pass for a session without a place"
+        spans = self._spans(room_tokens, prompt_room_tokens)
+        if not spans:
             return ()
-        drafts = () if last.prompt else self._judgeable(room_tokens - (last.end - self._cached), generation)
+        last = spans[-1]
+        is_all = last.end == len(self._tokens)
+        room_tokens -= sum(span.end - span.start for span in spans if not span.prompt)
+        drafts = self._judgeable(room_tokens, generation) if is_all and not last.prompt else ()
         if not (drafts or self._asks):
             return ()
-        self.was_evaluated = True
-        picks = len(drafts) + 1 if last.end == len(self._tokens) else 0
+        picks = len(drafts) + 1 if is_all else 0
         queued_s = now - self._due_since if self._asks else 0.0
-        self._flight = _Flight(last.end + len(drafts), len(drafts), picks, now, queued_s)
+        self._flight = Flight(last.end + len(drafts), len(drafts), picks, now, queued_s)
         text = [self._slice(span, (), 0, generation) for span in spans[:-1]]
         return (*text, self._slice(last, drafts, picks, generation))
 
-    def _judgeable(self, room_tokens: int, generation: _Generation) -> tuple[int, ...]:
+    def _judgeable(self, room_tokens: int, generation: Answer) -> tuple[int, ...]:
         limit = min(generation.limit, self._grant.context_tokens) - len(self._tokens)
         return tuple(self._drafts[: max(0, min(room_tokens, limit))])
 
-    def _spans(self) -> list[Span]:
-        """What is not in the cache yet, up to and including one prompt chunk."""
+    def _spans(self, room_tokens: int, prompt_room_tokens: int) -> list[Span]:
+        """What is not in the cache yet, as far as there is room."""
         spans: list[Span] = []
         for span in self._text.spans_from(self._cached):
-            spans.append(span)
+            tokens = span.end - span.start
             if span.prompt:
+                if tokens > prompt_room_tokens:
+                    break
+                spans.append(span)
+                prompt_room_tokens -= tokens
+                continue
+            if room_tokens < tokens:
+                if room_tokens > 0:
+                    spans.append(Span(span.start, span.start + room_tokens, prompt=False))
                 break
+            spans.append(span)
+            room_tokens -= tokens
         return spans
 
-    def _slice(self, span: Span, drafts: tuple[int, ...], picks: int, generation: _Generation) -> Slice:
+    def _slice(self, span: Span, drafts: tuple[int, ...], picks: int, generation: Answer) -> Slice:
         tokens = (*self._tokens[span.start : span.end], *drafts)
+        assert self.sequence is not None, "a slice for a session without a place"
+        copy_of, self._copy_of = self._copy_of, None
         return Slice(
             sequence=self.sequence,
             base=span.start,
@@ -264,22 +309,31 @@ class CloudSession:
             prompt=span.prompt,
             sampling=generation.sampling,
             seed=generation.seed,
+            copy_of=copy_of,
         )
 
-    def settle(self, picks: tuple[int, ...], now: float) -> Verdict | None:
-        """The pass is done; ``picks`` are those of its last slice. What the edge is told, if anything."""
+    def lose(self) -> None:
+        """The pass came to nothing, and what was cached is gone; what it owed is still owed."""
+        assert self._flight is not None, "the loss of a pass that nobody asked for"
+        self._flight = None
+        self.losses += 1
+
+    def settle(self, picks: tuple[int, ...], now: float, energy_uj: int = 0) -> Verdict | None:
+        """The pass is done: the picks of its last slice, its share of the energy. What the edge is told."""
         flight, self._flight = self._flight, None
         assert flight is not None, "the result of a pass that nobody asked for"
         generation = self._generation
         if flight.stale or generation is None:
             return None
+        self._energy_uj += energy_uj
         if flight.picks == 0:
             self._cached = flight.end
             return None
         assert len(picks) == flight.picks, "the engine gave another number of picks"
         return self._judge(flight, generation, picks, now)
 
-    def _judge(self, flight: _Flight, generation: _Generation, picks: tuple[int, ...], now: float) -> Verdict:
+    def _judge(self, flight: Flight, generation: Answer, picks: tuple[int, ...], now: float) -> Verdict:
+        self.made_use, self.losses = True, 0
         base = len(self._tokens)
         judged = self._drafts[: flight.drafts]
         agreed = common_prefix(judged, picks)
@@ -298,12 +352,14 @@ class CloudSession:
             queue_us=_microseconds(flight.queued_s),
             pass_us=_microseconds(now - flight.started),
             judged=flight.drafts,
+            energy_uj=self._energy_uj,
         )
+        self._energy_uj = 0
         self._after_verdict(news, finish)
         self._note_due(flight, now)
         return verdict
 
-    def _cut(self, news: list[int], generation: _Generation) -> tuple[list[int], Finish | None]:
+    def _cut(self, news: list[int], generation: Answer) -> tuple[list[int], Finish | None]:
         """Cut at the first end id and at the limits; and why the generation ends, if it does."""
         room = min(generation.limit, self._grant.context_tokens) - len(self._tokens)
         ends = first_of(self._end_ids, news)
@@ -326,7 +382,7 @@ class CloudSession:
         while self._asks and self._asks[0][0] <= len(self._tokens):
             self._asks.popleft()
 
-    def _note_due(self, flight: _Flight, now: float) -> None:
+    def _note_due(self, flight: Flight, now: float) -> None:
         """What came during the pass has been due since then; what the pass served is due anew."""
         came = self._asks[0][1] if self._asks else now
         self._due_since = came if came > flight.started else now

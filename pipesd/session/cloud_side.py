@@ -4,22 +4,26 @@ One door in, ``handle``; one list out; ``deadline`` names the moment it wants to
 peer does ends at most that peer's own connection.
 """
 
-import heapq
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipesd.errors import PeerError
 from pipesd.planner.trigger import Thresholds
 from pipesd.session import events
 from pipesd.session.cloud import CloudSession
 from pipesd.session.commands import ClosePeer, CloudCommand, ReleaseSequence, RunPass, SendToPeer, TunePeer
-from pipesd.session.passes import Share, collect
+from pipesd.session.energy import shared_uj, spent_j
+from pipesd.session.passes import PassLimits, Share, collect
 from pipesd.session.phases import CloudPhase, require_legal
+from pipesd.session.places import Places
 from pipesd.session.rules import CloudRules
 from pipesd.session.watch import Watch
 from pipesd.vocabulary import Vocabulary
 from pipesd.wire import frames
+
+_LOSSES_MAX = 5
+"""In so many lost passes in a row a session may be before it fails."""
 
 
 @dataclass(slots=True)
@@ -51,7 +55,15 @@ class CloudSide:
         """Peers whose report it has not answered yet; those that have gone meanwhile are among them."""
 
         self._pass: list[Share] | None = None
-        self._free_sequences = list(range(rules.sessions_max))
+        self._pass_began = 0.0
+        self._limits = PassLimits(
+            tokens=rules.pass_tokens, prompt_tokens=welcome.chunk_tokens, sessions=rules.pass_sessions
+        )
+        self._alone_limits = replace(
+            self._limits, prompt_tokens=max(rules.lone_prompt_tokens, welcome.chunk_tokens)
+        )
+        self._places = Places(rules.kv_sequences, welcome.chunk_tokens)
+        self._open_sessions = 0
 
     # -- the door ---------------------------------------------------------------------------------------
 
@@ -65,6 +77,8 @@ class CloudSide:
     def deadline(self) -> float | None:
         """When ``DeadlineReached`` is due at the latest."""
         earliest = min(next(iter(self._greeting.values()), math.inf), self._watch.deadline())
+        if self._due and self._pass is None and not self._stopping:
+            earliest = min(earliest, self._places.next_free())
         return None if math.isinf(earliest) else earliest
 
     @property
@@ -81,8 +95,10 @@ class CloudSide:
         match event:
             case events.PeerFrame(peer, frame):
                 yield from self._receive(peer, frame, now)
-            case events.PassDone(picks):
-                yield from self._settle(picks, now)
+            case events.PassDone():
+                yield from self._settle(event, now)
+            case events.PassFailed(reason, lost=True):
+                yield from self._begin_anew(reason)
             case events.PassFailed(reason):
                 yield from self._fail_pass(reason)
             case events.PeerTuned():
@@ -103,8 +119,9 @@ class CloudSide:
     def _meet(self, peer: int, now: float) -> Iterator[CloudCommand]:
         crowded = len(self._peers) >= self._rules.connections_max
         if crowded or self._stopping:
-            busy, stopping = ("busy", "no connection is free"), ("stopping", "it is stopping")
-            yield SendToPeer(peer, frames.Refuse(*(stopping if self._stopping else busy)))
+            busy = frames.Refuse("busy", "no connection is free", self._retry_ms)
+            stopping = frames.Refuse("stopping", "it is stopping")
+            yield SendToPeer(peer, stopping if self._stopping else busy)
             yield ClosePeer(peer)
             return
         self._peers[peer] = _Peer()
@@ -210,13 +227,13 @@ class CloudSide:
             raise PeerError("protocol", f"session {session} is open already")
         if len(peer.sessions) >= self._rules.edge_sessions_max:
             raise PeerError("busy", f"more than {self._rules.edge_sessions_max} sessions on one connection")
-        if not self._free_sequences:
+        if self._open_sessions >= self._rules.sessions_max:
             peer.sessions[session] = None
-            message = f"all {self._rules.sessions_max} sessions are taken; try again later"
-            yield SendToPeer(number, frames.Fault(session, "busy", message))
+            message = f"all {self._rules.sessions_max} sessions are taken"
+            yield SendToPeer(number, frames.Fault(session, "busy", message, self._retry_ms))
             return
-        sequence = heapq.heappop(self._free_sequences)
-        peer.sessions[session] = CloudSession(session, sequence, self._welcome)
+        self._open_sessions += 1
+        peer.sessions[session] = CloudSession(session, self._welcome)
         yield SendToPeer(number, frames.Opened(session))
 
     def _close(self, peer: _Peer, number: int) -> Iterator[CloudCommand]:
@@ -234,9 +251,10 @@ class CloudSide:
             session.abandon()
             self._due.pop(session, None)
             self._riders.pop(session, None)
-            heapq.heappush(self._free_sequences, session.sequence)
-            if session.was_evaluated:
-                yield ReleaseSequence(session.sequence)
+            self._open_sessions -= 1
+            sequence = self._places.leave(session)
+            if sequence is not None:
+                yield ReleaseSequence(sequence)
 
     def _text_frame(
         self, number: int, peer: _Peer, frame: frames.Draft | frames.Prompt | frames.Cancel, now: float
@@ -264,6 +282,15 @@ class CloudSide:
             yield from self._fail(number, frame.session, "context", message)
         else:
             session.prompt(frame, now)
+            unread = session.unread_tokens + sum(other.unread_tokens for other in self._due)
+            if unread > max(self._rules.prefill_tokens_max, session.unread_tokens):
+                session.decline()
+                message = f"prompts of {unread} tokens wait to be read"
+                yield SendToPeer(number, frames.Fault(frame.session, "busy", message, self._retry_ms))
+
+    @property
+    def _retry_ms(self) -> int:
+        return round(self._rules.busy_retry_s * 1e3)
 
     def _fail(self, number: int, session: int, code: str, message: str) -> Iterator[CloudCommand]:
         sessions = self._peers[number].sessions
@@ -288,30 +315,61 @@ class CloudSide:
         if not self._due and not (self._riders and self._rules.verify == "eager"):
             return
         due = [*self._due.items(), *self._riders.items()]
-        shares = collect(((peer, session) for session, peer in due), self._rules.pass_tokens, now)
+        pairs = ((peer, session) for session, peer in due)
+        limits = self._alone_limits if self._is_one_alone() else self._limits
+        shares, evicted = collect(pairs, limits, self._places, now)
         if shares:
-            self._pass = shares
+            self._pass, self._pass_began = shares, now
             for share in shares:
                 self._due.pop(share.session, None)
                 self._riders.pop(share.session, None)
-            yield RunPass(tuple(part for share in shares for part in share.slices))
+            yield RunPass(tuple(part for share in shares for part in share.slices), evicted)
+
+    def _is_one_alone(self) -> bool:
+        """Whether a single session is written to, and waits: nobody minds how long a pass is."""
+        if len(self._due) != 1 or self._riders:
+            return False
+        others = (session for session in self.sessions if session not in self._due)
+        return all(session.is_idle for session in others)
 
     def _end_pass(self) -> list[Share]:
         shares, self._pass = self._pass, None
         assert shares is not None, "the result of a pass that nobody started"
         return shares
 
-    def _settle(self, picks: tuple[tuple[int, ...], ...], now: float) -> Iterator[CloudCommand]:
-        last = -1
-        for share in self._end_pass():
+    def _settle(self, done: events.PassDone, now: float) -> Iterator[CloudCommand]:
+        shares, last = self._end_pass(), -1
+        spent = spent_j(done.energy_j, self._rules.busy_watts, now - self._pass_began)
+        parts = shared_uj(spent, [sum(len(part.tokens) for part in share.slices) for share in shares])
+        for share, energy_uj in zip(shares, parts, strict=True):
             last += len(share.slices)
-            verdict = share.session.settle(picks[last], now)
+            verdict = share.session.settle(done.picks[last], now, energy_uj)
             if verdict is not None:
                 yield SendToPeer(share.peer, verdict)
             self._note_due(share.peer, share.session)
 
+    def _begin_anew(self, reason: str) -> Iterator[CloudCommand]:
+        """The engine was started anew and holds nothing: what is owed is read again from the transcripts.
+
+        Only a session that time after time was in a pass that was lost may be what it is lost for.
+        """
+        shares = self._end_pass()
+        self._places.spoil_all()
+        for share in shares:
+            share.session.lose()
+            self._note_due(share.peer, share.session)
+        suspects = {share.session for share in shares if share.session.losses >= _LOSSES_MAX}
+        yield from self._fail_all(suspects, reason)
+
     def _fail_pass(self, reason: str) -> Iterator[CloudCommand]:
-        involved = {share.session for share in self._end_pass()}
+        shares = self._end_pass()
+        involved = {share.session for share in shares}
+        for share in shares:
+            self._places.spoil(share.sequence)
+            yield ReleaseSequence(share.sequence)
+        yield from self._fail_all(involved, reason)
+
+    def _fail_all(self, involved: set[CloudSession], reason: str) -> Iterator[CloudCommand]:
         for peer in list(self._peers):
             for number, session in list(self._peers[peer].sessions.items()):
                 if session in involved:

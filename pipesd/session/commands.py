@@ -16,6 +16,8 @@ class Failure:
     """A key of ``wire.faults.FAULTS``, or ``link``, ``peer``, ``usage``, ``vocabulary``."""
 
     message: str
+    retry_ms: int = 0
+    """When it may be worth trying again; 0 if that is not known."""
 
     def error(self) -> PipeSDError:
         """The exception that says so."""
@@ -25,7 +27,8 @@ class Failure:
             return UsageError(self.message)
         if self.code == "peer":
             return PeerError("protocol", self.message)
-        return RefusedError(self.code, self.message, retryable=is_retryable(self.code))
+        retryable, retry_s = is_retryable(self.code), self.retry_ms / 1e3
+        return RefusedError(self.code, self.message, retryable=retryable, retry_s=retry_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,12 @@ class GenerationStats:
 
     verdicts: int = 0
     """Passes of the target whose result reached this generation."""
+
+    energy_uj: int = 0
+    """Its share of what those passes took, in microjoules; 0 if the cloud has no figures."""
+
+    useful_uj: int = 0
+    """What of that went into text that stands; the rest went into rejected drafts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,15 @@ class FailGeneration:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteWait:
+    """runtime. Say that the cloud is busy, and is asked again after a while."""
+
+    session: int
+    reason: str
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class CloseLink:
     """runtime. Send what is queued, then close; ``failure`` is what later requests are told."""
 
@@ -159,6 +177,8 @@ class RunPass:
     """verifier. One pass of the target over these slices."""
 
     slices: tuple[Slice, ...]
+    evicted: int = 0
+    """How many sessions lost their place in the model's cache for it."""
 
     @property
     def tokens(self) -> int:
@@ -183,6 +203,7 @@ EdgeCommand = (
     | EmitTokens
     | FinishGeneration
     | FailGeneration
+    | NoteWait
     | CloseLink
 )
 

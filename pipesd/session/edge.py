@@ -5,9 +5,6 @@ Pure. ``EdgeSide`` feeds it and decides when it may use the draft engine and the
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-
-import msgspec
 
 from pipesd.errors import PeerError, UsageError
 from pipesd.planner.ahead import gain_s
@@ -21,44 +18,19 @@ from pipesd.session.commands import (
     FailGeneration,
     Failure,
     FinishGeneration,
-    GenerationStats,
+    NoteWait,
     SendFrame,
 )
+from pipesd.session.doorstep import Doorstep
 from pipesd.session.events import PromptGiven
 from pipesd.session.experience import Experience, SessionExperience
+from pipesd.session.generation import Generation, Step
 from pipesd.session.ledger import Ledger
 from pipesd.session.outbox import Outbox
 from pipesd.session.phases import TextPhase
 from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, EdgeRules
-from pipesd.values import COST_WEIGHTS, Finish, Sampling, Stretch
+from pipesd.values import COST_WEIGHTS, Finish, Stretch
 from pipesd.wire.frames import Cancel, Close, Draft, Open, Prompt, Verdict, Welcome
-
-
-@dataclass(slots=True)
-class _Generation:
-    limit: int
-    """Position at which it ends at the latest."""
-
-    sampling: Sampling
-    seed: int
-    tokens: int = 0
-    drafted: int = 0
-    accepted: int = 0
-    corrections: int = 0
-    verdicts: int = 0
-
-    @property
-    def stats(self) -> GenerationStats:
-        return GenerationStats(self.tokens, self.drafted, self.accepted, self.corrections, self.verdicts)
-
-
-class _Step(msgspec.Struct, frozen=True, gc=False):
-    """The draft step in flight: what it guesses, and what of the cache it leaves alone."""
-
-    epoch: int
-    position: int
-    keep: int
-    started_s: float
 
 
 class EdgeSession:
@@ -89,12 +61,15 @@ class EdgeSession:
         self._trial_start = (0, 0)
         """Epoch and position: drafts before it were made before the tuner's trial began."""
 
+        self.door = Doorstep(number, rules)
+        """What to do if the cloud has no room for it."""
+
         self.link_idle = self._experience.link_idle
         """To be called when what ``next_frame`` gave last has left."""
 
         self._goes_ahead = True
-        self._generation: _Generation | None = None
-        self._step: _Step | None = None
+        self._generation: Generation | None = None
+        self._step: Step | None = None
         self._cached = 0
         self._blocked = False
         self._paused = False
@@ -127,6 +102,8 @@ class EdgeSession:
         generation, books = self._generation, self._ledger
         if generation is None or self._step is not None or self._paused or self._blocked:
             return False
+        if self.door.is_waiting:
+            return False
         suffix, end, asks = books.suffix, books.end, len(books.asks) + len(self._outbox.marks)
         return (
             end < generation.limit
@@ -146,7 +123,7 @@ class EdgeSession:
         """Whether there will be no more drafts in this generation."""
         return self._blocked or self._ledger.end >= self._draft_context_tokens
 
-    def _step_is_live(self, step: _Step) -> bool:
+    def _step_is_live(self, step: Step) -> bool:
         return (
             self._generation is not None
             and step.epoch == self._ledger.epoch
@@ -174,8 +151,8 @@ class EdgeSession:
         self._blocked = self._paused = False
         self._goes_ahead = self._policy.ahead != "never"
         limit = min(books.confirmed + wish.tokens_max, self._grant.context_tokens)
-        self._generation = _Generation(limit, wish.sampling, wish.seed)
-        yield SendFrame(
+        self._generation = Generation(limit, wish.sampling, wish.seed)
+        yield from self._say(
             Prompt(
                 session=self._number,
                 epoch=books.epoch,
@@ -187,12 +164,33 @@ class EdgeSession:
             )
         )
 
+    def _say(self, frame: Prompt | Cancel) -> Iterator[EdgeCommand]:
+        if self.door.say(frame):
+            yield SendFrame(frame)
+
+    def turn_away(self, failure: Failure, retry_ms: int, now: float) -> Iterator[EdgeCommand]:
+        """The cloud has no room for its prompt now; drafts that were sent are lost."""
+        wait_s = self.door.turn_away(retry_ms, now)
+        if wait_s is None:
+            yield from self.fail(failure)
+            return
+        if self._generation is not None:
+            self._forget_drafts()
+            self._ledger.ask_again()
+            self._experience.began()
+        yield NoteWait(self._number, failure.message, wait_s)
+
+    def say_again(self) -> Iterator[EdgeCommand]:
+        """The time has come to ask for room once more."""
+        for frame in self.door.again(self._ledger.epoch):
+            yield SendFrame(frame)
+
     def cancel(self) -> Iterator[EdgeCommand]:
         """Give up the running generation, if there is one."""
         generation = self._generation
         if generation is not None:
             self._end_generation()
-            yield SendFrame(Cancel(self._number, self._ledger.epoch))
+            yield from self._say(Cancel(self._number, self._ledger.epoch))
             yield FinishGeneration(self._number, None, generation.stats)
 
     def adopt(self, thresholds: Thresholds | None) -> None:
@@ -224,12 +222,14 @@ class EdgeSession:
             yield FailGeneration(self._number, failure)
 
     def _end_generation(self) -> None:
-        books = self._ledger
-        self._cached = min(self._cached, books.confirmed)
         self._generation = None
+        self._forget_drafts()
+        self._ledger.cancel()
+
+    def _forget_drafts(self) -> None:
+        self._cached = min(self._cached, self._ledger.confirmed)
         self._outbox.clear()
         self._experience.discarded()
-        books.cancel()
 
     # -- what the drafter does --------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ class EdgeSession:
         self.was_drafted = True
         books = self._ledger
         keep, self._cached = self._cached, books.end
-        self._step = _Step(books.epoch, books.end, keep, now)
+        self._step = Step(books.epoch, books.end, keep, now)
 
     def draft_order(self, number: int) -> DraftNext:
         """What the drafter is to do for the step that has just begun, the ``number``-th of the edge."""
@@ -295,12 +295,14 @@ class EdgeSession:
         generation, books = self._generation, self._ledger
         if generation is None or self._step is not None or self._asks >= ASKS_MAX or self.wants_draft:
             return
+        if self.door.is_waiting:
+            return
         if self._outbox.ask_if_idle(books.end, len(books.asks)):
             self._goes_ahead = self._is_ahead_worth_it()
         elif self._cannot_draft and not (books.suffix or self._paused):
             self._ask_alone(generation)
 
-    def _ask_alone(self, generation: _Generation) -> None:
+    def _ask_alone(self, generation: Generation) -> None:
         """Let the target run on without drafts, and never to the end of what was asked for."""
         confirmed = self._ledger.confirmed
         marks = self._outbox.marks
@@ -345,14 +347,12 @@ class EdgeSession:
         if generation is None or frame.epoch > books.epoch:
             raise PeerError("protocol", f"a verdict of epoch {frame.epoch}, which has not begun")
         check_verdict(frame, books, generation.limit, self._grant.vocabulary_size, self._end_ids)
+        self.door.answered()
         news = (*books.suffix[: frame.accepted], *frame.tokens)
         base, held = books.confirmed, len(books.suffix)
         first_wrong = books.settle(frame.accepted, frame.tokens)
         agreed = min(held, len(news)) if first_wrong is None else first_wrong - base
-        generation.tokens += len(news)
-        generation.accepted += agreed
-        generation.corrections += first_wrong is not None
-        generation.verdicts += 1
+        generation.count(frame, agreed, corrected=first_wrong is not None)
         counts = (frame.epoch, base) >= self._trial_start
         self._experience.judged(frame, agreed, first_wrong is not None, now, counts=counts)
         if first_wrong is None:
@@ -376,6 +376,6 @@ class EdgeSession:
         if r1 is not None:
             self._outbox.trigger.r1 = r1
 
-    def _finish(self, generation: _Generation, finish: Finish) -> FinishGeneration:
+    def _finish(self, generation: Generation, finish: Finish) -> FinishGeneration:
         self._end_generation()
         return FinishGeneration(self._number, finish, generation.stats)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from pipesd.errors import LinkError, PeerError, UsageError, one_line
 from pipesd.session import events
-from pipesd.session.checks import check_welcome, unlike_tokenizers
 from pipesd.session.commands import (
     AbortStep,
     AnnounceReady,
@@ -21,6 +20,7 @@ from pipesd.session.commands import (
 )
 from pipesd.session.edge import EdgeSession
 from pipesd.session.experience import Experience
+from pipesd.session.greeting import Greeting
 from pipesd.session.phases import EdgePhase, require_legal
 from pipesd.session.rules import EdgeRules
 from pipesd.session.tuned import Tuned
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 _CLOUD = 0
 """The only peer the edge watches."""
 
-_IDS_NAMED = 3
-_BYTES_SHOWN = 24
-
 
 class EdgeSide:
     """Everything the edge decides."""
@@ -47,9 +44,7 @@ class EdgeSide:
         self._phase = EdgePhase.CONNECTING
         self._watch = Watch(rules.patience)
         self._greeting_ends = math.inf
-        self._welcome: frames.Welcome | None = None
-        self._differing: int | None = None
-        self._foreign: list[tuple[int, bytes]] = []
+        self._greeting = Greeting(vocabulary)
         self._sessions: dict[int, EdgeSession] = {}
         self._newest_session = -1
         self._step_number = 0
@@ -117,7 +112,8 @@ class EdgeSide:
         """When ``DeadlineReached`` is due at the latest."""
         if self._phase is EdgePhase.CLOSED:
             return None
-        earliest = min(self._greeting_ends, self._watch.deadline())
+        tries = (session.door.until for session in self._sessions.values())
+        earliest = min(self._greeting_ends, self._watch.deadline(), *tries)
         return None if math.isinf(earliest) else earliest
 
     def _decide(self, event: events.EdgeEvent, now: float) -> Iterator[EdgeCommand]:
@@ -140,7 +136,7 @@ class EdgeSide:
             case events.BytesRejected(code, message):
                 raise PeerError(code, message)
             case events.DeadlineReached():
-                yield from self._check_silence(now)
+                yield from self._keep_time(now)
             case events.StopRequested():
                 yield from self._part(Failure("link", "this side of the connection was closed"))
             case _:
@@ -174,14 +170,15 @@ class EdgeSide:
                 return iter(())
 
     def _open_session(self, number: int) -> Iterator[EdgeCommand]:
-        if self._phase is not EdgePhase.READY or self._welcome is None:
+        welcome = self._greeting.welcome
+        if self._phase is not EdgePhase.READY or welcome is None:
             raise LinkError(f"no session can be opened while {self._phase.value}")
         if number <= self._newest_session:
             raise UsageError(f"session {number} was opened before; numbers are not used twice")
-        if len(self._sessions) >= self._welcome.sessions_max:
-            raise UsageError(f"all {self._welcome.sessions_max} sessions are open; close one first")
+        if len(self._sessions) >= welcome.sessions_max:
+            raise UsageError(f"all {welcome.sessions_max} sessions are open; close one first")
         self._newest_session = number
-        session = EdgeSession(number, self._rules, self._welcome, len(self._vocabulary), self._experience)
+        session = EdgeSession(number, self._rules, welcome, len(self._vocabulary), self._experience)
         if self.tuned.thresholds is not None:
             session.adopt(self.tuned.thresholds)
         self._sessions[number] = session
@@ -284,13 +281,16 @@ class EdgeSide:
             case frames.Thresholds():
                 self._adopt(changed=self.tuned.hear(frame))
             case frames.Welcome():
-                yield from self._welcomed(frame, now)
-            case frames.Block(number, pieces):
-                yield from self._compare(number, pieces, now)
-            case frames.Refuse(code, message):
-                yield from self._end(Failure(code, f"the cloud refused the connection: {one_line(message)}"))
-            case frames.Fault(session, code, message):
-                yield from self._fault(session, Failure(code, one_line(message)))
+                yield from self._greeted(self._greeting.hear(frame), now)
+            case frames.Block():
+                yield from self._greeted(self._greeting.compare(frame), now)
+            case frames.Refuse(code, message, retry_ms):
+                why = f"the cloud refused the connection: {one_line(message)}"
+                yield from self._end(Failure(code, why, retry_ms))
+            case frames.Opened(session):
+                self._opened(session)
+            case frames.Fault(session, code, message, retry_ms):
+                yield from self._fault(session, Failure(code, one_line(message)), retry_ms, now)
             case frames.Bye(reason):
                 yield from self._end(Failure("link", f"the cloud closed the connection: {one_line(reason)}"))
             case frames.Ping(number):
@@ -298,45 +298,28 @@ class EdgeSide:
             case _:
                 pass
 
-    def _welcomed(self, welcome: frames.Welcome, now: float) -> Iterator[EdgeCommand]:
-        check_welcome(welcome)
-        self._welcome = welcome
-        yield from self._find_difference(welcome, 0, now)
-
-    def _find_difference(self, welcome: frames.Welcome, start: int, now: float) -> Iterator[EdgeCommand]:
-        self._differing = self._vocabulary.first_difference(welcome.vocabulary_hashes, start)
-        if self._differing is not None:
+    def _greeted(self, answer: frames.BlockWanted | Failure | None, now: float) -> Iterator[EdgeCommand]:
+        if isinstance(answer, frames.BlockWanted):
             self._phase = EdgePhase.COMPARING
-            yield SendFrame(frames.BlockWanted(self._differing))
+            yield SendFrame(answer)
             return
-        if welcome.cutting and self._vocabulary.cutting not in {b"", welcome.cutting}:
-            how = "its tokens are the same, but it cuts text into others"
-            yield from self._part(unlike_tokenizers(welcome.model, how))
-            return
+        end = answer or self._ready(now)
+        if isinstance(end, Failure):
+            yield from self._part(end)
+        else:
+            yield end
+
+    def _ready(self, now: float) -> AnnounceReady | Failure:
+        welcome = self._greeting.welcome
+        assert welcome is not None, "ready without a welcome"
         try:
-            self.tuned.meet(tunes=welcome.tunes)
+            self.tuned.meet(tunes=welcome.tunes, energy=welcome.energy)
         except UsageError as error:
-            yield from self._part(Failure("usage", str(error)))
-            return
+            return Failure("usage", str(error))
         self._phase = EdgePhase.READY
         self._greeting_ends = math.inf
         self._watch.heard(_CLOUD, now)
-        yield AnnounceReady(welcome, tuple(self._foreign))
-
-    def _compare(self, number: int, pieces: tuple[bytes, ...], now: float) -> Iterator[EdgeCommand]:
-        welcome = self._welcome
-        if number != self._differing or welcome is None:
-            raise PeerError("protocol", f"block {number} of the vocabulary came, which was not asked for")
-        differing = list(self._vocabulary.differing_ids(number, pieces, welcome.vocabulary_size))
-        if not differing:
-            self._foreign += self._vocabulary.beyond(number, pieces)
-            yield from self._find_difference(welcome, number + 1, now)
-            return
-        named = ", ".join(
-            f"{token} is {ours[:_BYTES_SHOWN]!r} here and {theirs[:_BYTES_SHOWN]!r} there"
-            for token, ours, theirs in differing[:_IDS_NAMED]
-        )
-        yield from self._part(unlike_tokenizers(welcome.model, f"token {named}"))
+        return AnnounceReady(welcome, tuple(self._greeting.foreign))
 
     def _verdict(self, frame: frames.Verdict, now: float) -> Iterator[EdgeCommand]:
         session = self._known_session(frame.session)
@@ -356,13 +339,28 @@ class EdgeSide:
             raise PeerError("protocol", f"session {number} was never opened")
         return self._sessions.get(number)
 
-    def _fault(self, number: int | None, failure: Failure) -> Iterator[EdgeCommand]:
+    def _opened(self, number: int) -> None:
+        session = self._known_session(number)
+        if session is not None:
+            session.door.opened()
+
+    def _fault(
+        self, number: int | None, failure: Failure, retry_ms: int, now: float
+    ) -> Iterator[EdgeCommand]:
         if number is None:
             yield from self._end(failure)
             return
         session = self._known_session(number)
-        if session is not None:
+        if session is not None and retry_ms:
+            yield from session.turn_away(failure, retry_ms, now)
+        elif session is not None:
             yield from session.fail(failure)
+
+    def _keep_time(self, now: float) -> Iterator[EdgeCommand]:
+        for session in self._sessions.values():
+            if session.door.until <= now:
+                yield from session.say_again()
+        yield from self._check_silence(now)
 
     def _check_silence(self, now: float) -> Iterator[EdgeCommand]:
         if now >= self._greeting_ends:

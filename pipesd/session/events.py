@@ -178,6 +178,8 @@ class PassDone:
     """verifier. The picks of each slice of the pass, in order."""
 
     picks: tuple[tuple[int, ...], ...]
+    energy_j: float | None = None
+    """What the pass took, if that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,8 @@ class PassFailed:
     """verifier. The target model failed; the caches of the sequences in the pass are undefined."""
 
     reason: str
+    lost: bool = False
+    """Whether the caches of all sequences are gone: the engine was started anew."""
 
 
 EdgeEvent = (

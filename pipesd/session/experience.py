@@ -121,7 +121,8 @@ class SessionExperience:
             trials.drafts_judged(drafts, ())
         tokens = verdict.accepted + len(verdict.tokens)
         if counts and tokens and self._newest_s is not None:
-            trials.verdict(tokens, max(0.0, now - self._newest_s), verdict.pass_us / 1e6)
+            elapsed_s = max(0.0, now - self._newest_s)
+            trials.verdict(tokens, elapsed_s, verdict.pass_us / 1e6, verdict.energy_uj / 1e6)
 
     def _time_answer(self, verdict: Verdict, now: float) -> None:
         end = verdict.base + verdict.accepted + len(verdict.tokens)

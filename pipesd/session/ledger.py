@@ -69,6 +69,11 @@ class Ledger:
         """Give up what is unverified and asked for."""
         self._discard()
 
+    def ask_again(self) -> None:
+        """Nothing of what was sent behind the prompt has arrived: give it up, and ask for the first token."""
+        self._discard()
+        self.ask(self.confirmed + 1)
+
     def draft(self, token: int) -> None:
         """Append a guess to the suffix."""
         self.suffix.append(token)

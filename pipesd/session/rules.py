@@ -25,6 +25,9 @@ class Patience:
     silent_after_s: float = math.inf
     """Silence after which the other side is given up."""
 
+    busy_s: float = math.inf
+    """How long the edge waits, over several tries, for a cloud that has no room."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeRules:
@@ -40,6 +43,9 @@ class EdgeRules:
     tuner: TunerPlace = "off"
     objective: Objective = "balanced"
     patience: Patience = field(default_factory=Patience)
+    luck: int = 0
+    """Makes the waits of this edge differ from those of others."""
+
     client: str = "pipesd"
     """Name told to the cloud."""
 
@@ -56,10 +62,28 @@ class CloudRules:
 
     connections_max: int = 256
     pass_tokens: int = 256
-    """Most tokens evaluated in one pass, a prompt chunk aside."""
+    """Most tokens of output and drafts in one pass; prompts get a chunk's worth beside them."""
+
+    lone_prompt_tokens: int = 0
+    """Most prompt tokens in one pass, if more than a chunk, while only one session is written to."""
+
+    pass_sessions: int = 64
+    """Most sessions in one pass."""
+
+    kv_sequences: int = 64
+    """How many sessions have a place in the model's cache at once."""
+
+    prefill_tokens_max: int = 2**31
+    """Most tokens that may wait to be read at once; further prompts are turned away."""
+
+    busy_retry_s: float = 2.0
+    """When an edge that was turned away is told to try again."""
 
     verify: Verify = "piggyback"
     tunes: bool = False
     """Whether it answers ``Telemetry``."""
+
+    busy_watts: float | None = None
+    """What the target's machine is declared to take during a pass, for passes that were not measured."""
 
     patience: Patience = field(default_factory=Patience)

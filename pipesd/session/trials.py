@@ -30,8 +30,11 @@ class Trials:
         self.number = 0
         """0 is what the edge begins with."""
 
+        self.counts_energy = False
+        """Whether the cloud measures it; what is only modelled is no news to a tuner."""
+
         self._tokens = 0
-        self._verdicts: list[tuple[int, float, float]] = []
+        self._verdicts: list[tuple[int, float, float, float]] = []
         self._drafts: deque[tuple[float, float, bool]] = deque(maxlen=_DRAFTS_MAX)
         self._astray: deque[float] = deque(maxlen=_DRAFTS_MAX)
         self._is_reported = False
@@ -56,11 +59,12 @@ class Trials:
         for behind in (self._astray, self.kept_astray):
             behind.extend(astray)
 
-    def verdict(self, tokens: int, elapsed_s: float, cloud_s: float) -> None:
+    def verdict(self, tokens: int, elapsed_s: float, cloud_s: float, energy_j: float = 0.0) -> None:
         """So many tokens were confirmed, so long after those before them, by so much work of the cloud."""
         if not self._is_reported:
+            energy_mj = 1e3 * energy_j if self.counts_energy else 0.0
             self._tokens += tokens
-            self._verdicts.append((tokens, 1e3 * elapsed_s, 1e3 * cloud_s))
+            self._verdicts.append((tokens, 1e3 * elapsed_s, 1e3 * cloud_s, energy_mj))
 
     @property
     def is_complete(self) -> bool:

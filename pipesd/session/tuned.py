@@ -44,11 +44,16 @@ class Tuned:
         """Which trial is running; None if nobody tunes."""
         return None if self.trials is None else self.trials.number
 
-    def meet(self, *, tunes: bool) -> None:
-        """A cloud is there, and ``tunes`` or does not. Raises ``UsageError`` if it was to."""
+    def meet(self, *, tunes: bool, energy: str = "") -> None:
+        """A cloud is there, and ``tunes`` or does not. Raises ``UsageError`` if it was to.
+
+        ``energy`` is where it has its figures of energy from, as in ``Welcome``.
+        """
         if self._place == "cloud" and not tunes:
             raise UsageError("tuner: this cloud does not tune; choose edge or off")
         self.is_here = self.is_here or not tunes
+        if self.trials is not None:
+            self.trials.counts_energy = energy != "" and not energy.startswith("modelled")
 
     def report(self, conditions_ms: Callable[[], tuple[float, ...]]) -> SendFrame | TuneThresholds | None:
         """What is due to the tuner, if anything."""

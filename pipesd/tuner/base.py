@@ -7,7 +7,7 @@ Places of the searched space are points of the unit cube, one coordinate for eac
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -25,14 +25,13 @@ Prior = Callable[[Sequence[Unit | None]], Floats | None]
 """What a model says that J would be at some places, or (None) by the closed form, in ms per token; None while
 it knows too little."""
 
-AxisName = Literal["r1", "r2", "upper_tokens", "lower_tokens"]
+AxisName = Literal["r1", "r2"]
 AXES: tuple[AxisName, ...] = get_args(AxisName)
 
 _LEAST_DOUBT = 1e-3
-"""The axes of R1 and R2 are logarithmic in 1 - R down to this, and stretched a little to reach 1."""
+"""Axes are logarithmic in 1 - R down to this, and stretched a little to reach 1."""
 
 _SPAN = 1.0 - _LEAST_DOUBT
-_TOKENS_MAX = {"upper_tokens": 32.0, "lower_tokens": 8.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +48,15 @@ class Space:
     def thresholds(self, unit: Unit, start: Thresholds) -> Thresholds:
         """What ``unit`` stands for; fields that are not searched are those of ``start``.
 
-        ``lower_tokens`` is at most ``upper_tokens``, whichever of them is searched. Raises ``UsageError`` if
-        ``unit`` is no place of this space.
+        Raises ``UsageError`` if ``unit`` is no place of this space.
         """
         self.check(unit)
-        found = {name: _value_at(name, at) for name, at in zip(self.names, unit, strict=True)}
-        upper_tokens = int(found.get("upper_tokens", start.upper_tokens))
-        return Thresholds(
-            r1=found.get("r1", start.r1),
-            r2=found.get("r2", start.r2),
-            upper_tokens=upper_tokens,
-            lower_tokens=min(int(found.get("lower_tokens", start.lower_tokens)), upper_tokens),
-        )
+        found = {name: _value_at(at) for name, at in zip(self.names, unit, strict=True)}
+        return replace(start, r1=found.get("r1", start.r1), r2=found.get("r2", start.r2))
 
     def unit(self, thresholds: Thresholds) -> Unit:
-        """Where ``thresholds`` are, or the nearest place if a number of tokens is beyond its axis."""
-        return tuple(_place_of(name, getattr(thresholds, name)) for name in self.names)
+        """Where ``thresholds`` are."""
+        return tuple(_place_of(getattr(thresholds, name)) for name in self.names)
 
     def grid(self, per_axis: int) -> list[Unit]:
         """Evenly spread places, the corners included. Raises ``UsageError`` if ``per_axis`` is below 2."""
@@ -79,18 +71,12 @@ class Space:
             raise UsageError(f"a place has a number from 0 to 1 for each of {', '.join(self.names)}: {unit}")
 
 
-def _value_at(name: AxisName, at: float) -> float:
-    if name in _TOKENS_MAX:
-        return round(math.exp(at * math.log(_TOKENS_MAX[name])))
+def _value_at(at: float) -> float:
     return min(1.0, (1.0 - math.exp(at * math.log(_LEAST_DOUBT))) / _SPAN)
 
 
-def _place_of(name: AxisName, value: float) -> float:
-    if name in _TOKENS_MAX:
-        place = math.log(value) / math.log(_TOKENS_MAX[name])
-    else:
-        place = math.log(1.0 - value * _SPAN) / math.log(_LEAST_DOUBT)
-    return min(1.0, max(0.0, place))
+def _place_of(value: float) -> float:
+    return min(1.0, max(0.0, math.log(1.0 - value * _SPAN) / math.log(_LEAST_DOUBT)))
 
 
 @dataclass(frozen=True, slots=True)

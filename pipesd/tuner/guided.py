@@ -18,9 +18,6 @@ from pipesd.tuner import gp
 from pipesd.tuner.base import Floats, Prior, Score, Space, Trial, Unit
 
 PER_AXIS = 20
-CANDIDATES_MAX = 400
-"""Of a space with more than two axes fewer places per axis are compared: a question must not take long."""
-
 TRIALS_MAX = 64
 """The oldest is forgotten first."""
 
@@ -60,14 +57,8 @@ class GuidedTuner:
     """Candidates are the points of a grid. Without torch the model is believed as it is."""
 
     def __init__(self, space: Space, per_axis: int = PER_AXIS) -> None:
-        # Imported here: it takes a third of a second, and memory, and most who import this do not tune.
-        from scipy.ndimage import gaussian_filter  # noqa: PLC0415
-
-        self._gaussian_filter = gaussian_filter
-        axes = len(space.names)
-        most = max(2, int(CANDIDATES_MAX ** (1 / axes) + _ALIKE)) if axes > 2 else per_axis
-        self._per_axis = min(per_axis, most)
-        self._candidates = space.grid(self._per_axis)
+        self._per_axis = per_axis
+        self._candidates = space.grid(per_axis)
         self._places = np.array(self._candidates)
         self._numbers = itertools.count(1)
         self._told: deque[tuple[Unit, Score]] = deque(maxlen=TRIALS_MAX)
@@ -132,8 +123,7 @@ class GuidedTuner:
         if not is_known[:count].all():
             return said
         table = said[:count].reshape((per_axis,) * self._places.shape[1])
-        smooth = self._gaussian_filter(table, _SMOOTHING * (per_axis - 1), mode="nearest")
-        return np.concatenate([smooth.ravel(), said[count:]])
+        return np.concatenate([smoothed(table).ravel(), said[count:]])
 
     def _compare(self, said_ms: dict[Unit | None, float]) -> gp.Tried | None:
         """The trials beside what the model says of their places now; None if there are none."""
@@ -160,3 +150,15 @@ def _can_learn() -> bool:
     except UsageError:
         return False
     return True
+
+
+def smoothed(table: Floats) -> Floats:
+    """What is said of evenly spread places, averaged with their neighbours; each axis of ``table`` alike.
+
+    Beyond the borders of the cube the outermost values go on.
+    """
+    # Imported here: it takes a third of a second, and memory, and most who import this do not tune.
+    from scipy.ndimage import gaussian_filter  # noqa: PLC0415
+
+    smooth: Floats = gaussian_filter(table, _SMOOTHING * (len(table) - 1), mode="nearest")
+    return smooth

@@ -6,7 +6,6 @@ improvement, 16 evaluations of 20 tokens in all; what it found best when it ran,
 
 import numpy as np
 
-from pipesd.errors import UsageError
 from pipesd.planner.trigger import Thresholds
 from pipesd.tuner import gp
 from pipesd.tuner.base import Floats, Prior, Space, Trial, Unit
@@ -24,11 +23,9 @@ _CANDIDATES = 1024
 
 
 class PaperTuner(Observing):
-    """Needs torch: raises ``UsageError`` if it is missing, or if ``space`` is not that of R1 and R2."""
+    """Needs torch: raises ``UsageError`` if it is missing."""
 
     def __init__(self, space: Space, seed: int) -> None:
-        if not set(space.names) <= {"r1", "r2"}:
-            raise UsageError(f"the paper's tuner searches r1 and r2, not {', '.join(space.names)}")
         gp.prepare()
         super().__init__()
         self._space = space

@@ -1,6 +1,7 @@
 """What thresholds cost: one number for a window of verdicts, and how uncertain it is.
 
-J is the time per confirmed token, plus a weight times the target's working time per confirmed token. A window
+J is the time per confirmed token, plus a weight times what the cloud spends on it: the target's working time
+and, where it is measured, energy. A window
 holds few verdicts, and they differ a lot; how much, they cannot say well themselves. So the spread that
 verdicts have in general counts as much as a few of them.
 """
@@ -11,6 +12,9 @@ from pipesd.errors import UsageError
 from pipesd.tuner.base import Score, Verdicted, Window
 from pipesd.values import COST_WEIGHTS, Objective
 
+ENERGY_MS_PER_J = 1.0
+"""What a joule counts for beside the target's working time: at 100 W a tenth of it."""
+
 _USUAL_SPREAD = 0.45
 """Standard deviation of a verdict's cost from J times its tokens, relative to the mean cost of a verdict: on
 the recorded traces 0.25 to 0.6, depending on thresholds and link."""
@@ -19,17 +23,17 @@ _USUAL_VERDICTS = 4.0
 """So many verdicts the usual spread counts as."""
 
 
-def score(window: Window, objective: Objective, energy_weight: float = 0.0) -> Score:
-    """J of ``window`` and its standard error.
+def score(window: Window, objective: Objective) -> Score:
+    """J of ``window`` and its standard error; energy is part of it where it was measured throughout.
 
-    ``energy_weight`` is in ms per joule, and counts where energy was measured throughout. Raises
-    ``UsageError`` if the window says nothing: without verdicts, tokens or time, or with impossible times.
+    Raises ``UsageError`` if the window says nothing: without verdicts, tokens or time, or with impossible
+    times.
     """
     weight = COST_WEIGHTS[objective]
     _check(window, weight)
-    energy_weight = energy_weight if window.energy_j is not None else 0.0
+    joule_ms = ENERGY_MS_PER_J if window.energy_j is not None else 0.0
     costs_ms = [
-        1e3 * (verdict.elapsed_s + weight * verdict.cloud_s) + energy_weight * (verdict.energy_j or 0.0)
+        1e3 * verdict.elapsed_s + weight * (1e3 * verdict.cloud_s + joule_ms * (verdict.energy_j or 0.0))
         for verdict in window.verdicts
     ]
     count, tokens = len(costs_ms), window.tokens

@@ -12,7 +12,7 @@ import msgspec
 
 from pipesd.values import Finish, Objective, Position, Sampling, Seed, Share, TokenId, TrialReport
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 PROMPT_TOKENS_MAX = 200_000
 """Most tokens of one prompt; at 5 bytes each they still fit a frame."""
@@ -87,12 +87,17 @@ class Welcome(Frame, frozen=True, tag=4):
     tunes: bool = False
     """Whether this cloud answers ``Telemetry``."""
 
+    energy: Line = ""
+    """Where figures of energy come from: what measures them, or ``modelled: …``; empty without any."""
+
 
 class Refuse(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """cloud → edge. You may not, and why."""
 
     code: Line
     message: Line
+    retry_ms: Number = 0
+    """When it may be worth trying again; 0 if that is not known."""
 
 
 class Open(Frame, frozen=True, tag=6):
@@ -165,6 +170,9 @@ class Verdict(Frame, frozen=True, tag=12):
     judged: Number = 0
     """Drafts that were in the pass."""
 
+    energy_uj: Number = 0
+    """This session's share of what passes took since the last verdict, by tokens, in microjoules."""
+
 
 class Resume(Frame, frozen=True, tag=13):
     """edge → cloud. I am back, and know the text up to ``confirmed``."""
@@ -224,6 +232,8 @@ class Fault(Frame, frozen=True, tag=18):
     """A key of ``wire.faults.FAULTS``."""
 
     message: Line
+    retry_ms: Number = 0
+    """If above 0, the session's last ``Open`` or ``Prompt`` was not taken, and may be said again then."""
 
 
 class Ping(Frame, frozen=True, tag=19):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipesd.actors.compute import ModelledCompute, Pace, ThreadCompute, run_once
+from pipesd.actors.compute import LentCompute, ModelledCompute, Pace, ThreadCompute, run_once
 from pipesd.errors import EngineError, InterruptedStepError
 from pipesd.lab.clock import run_virtually
 from tests.actors.helpers import PATIENCE_S, at_work, turns, until
@@ -50,6 +50,19 @@ async def test_work_runs_in_its_own_thread_and_gives_its_result():
     compute = ThreadCompute("muscle")
     assert (await compute.run(lambda: threading.current_thread().name, 1)).startswith("muscle")
     compute.close()
+
+
+async def test_a_door_that_is_lent_is_not_closed_by_who_borrowed_it():
+    compute = ThreadCompute("muscle")
+    lent = LentCompute(compute)
+    lent.close()
+    gate = Gate()
+    owner = ThreadCompute("interrupted", gate.interrupt)
+    LentCompute(owner).interrupt()
+    assert gate.interrupted
+    assert await lent.run(lambda: 5, 1) == 5
+    compute.close()
+    owner.close()
 
 
 async def test_what_work_raises_is_raised_and_the_next_work_runs():

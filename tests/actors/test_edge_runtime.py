@@ -243,7 +243,8 @@ def test_an_impossible_prompt_is_the_callers_error_and_changes_nothing():
 
 def test_too_many_sessions_are_refused_and_the_others_go_on():
     async def main() -> None:
-        plan = Plan(cloud_rules=CloudRules(sessions_max=2))
+        impatient = EdgeRules(patience=Patience(busy_s=5.0))
+        plan = Plan(rules=impatient, cloud_rules=CloudRules(sessions_max=2))
         async with gateway(plan) as served, edge(plan, served) as first, edge(plan, served) as second:
             kept = [first.open_session(), first.open_session()]
             with pytest.raises(RefusedError, match="sessions are taken") as caught:

@@ -41,7 +41,7 @@ from tests.actors.rig import END, EndlessTarget, Plan, ToyDraft, edge, endless_n
 from tests.session.world import roll
 
 TOKENS = 300
-REPORT = TrialReport(0, ((20, 900.0, 300.0),), ((0.9, 0.8, True),), (), ())
+REPORT = TrialReport(0, ((20, 900.0, 300.0, 0.0),), ((0.9, 0.8, True),), (), ())
 TRIED = [None, Thresholds(0.5, 0.9, 4, 1), Thresholds(0.1, 0.2, 8, 2)]
 
 Place = tuple[TunerPlace, bool]

@@ -7,7 +7,8 @@ import pytest
 from pipesd.actors.compute import ModelledCompute, Pace
 from pipesd.actors.mailbox import Mailbox
 from pipesd.actors.verifier import Verifier
-from pipesd.errors import EngineError
+from pipesd.engines.energy import Meter
+from pipesd.errors import EngineError, EngineLostError
 from pipesd.lab.clock import run_virtually
 from pipesd.session.commands import ReleaseSequence, RunPass
 from pipesd.session.events import CloudEvent, PassDone, PassFailed
@@ -67,6 +68,23 @@ def test_a_pass_gives_the_picks_of_every_slice_and_costs_its_tokens():
     assert run_virtually(main()) == 1.0 + 0.5 * 6
 
 
+def test_a_pass_is_measured_where_it_runs_and_a_failing_one_is_not():
+    async def main() -> None:
+        bench, joules = Bench(), iter([10.0, 11.0, 14.0, 15.0, 16.0, 18.0])
+        meter = Meter(lambda: next(joules), lambda: None)
+        door = ModelledCompute(Pace(1.0, 0.5))
+        bench.verifier = Verifier(bench.engine, door, bench.inbox, limit=3, meter=meter)
+        async with at_work(bench.verifier.run()):
+            bench.verifier.tell(RunPass((part(0),)))
+            assert await bench.inbox.next() == PassDone(((FIRST,),), 3.0)
+            bench.engine.error = EngineError("planned")
+            bench.verifier.tell(RunPass((part(0),)))
+            assert await bench.inbox.next() == PassFailed("planned")
+            assert meter.idle_j() == 1.0 + 1.0 + 1.0
+
+    run_virtually(main())
+
+
 def test_orders_are_obeyed_one_after_the_other():
     async def main() -> list[str]:
         bench = Bench()
@@ -85,24 +103,24 @@ PRIVATE = "its engine broke down; the cloud's log says more"
 
 
 @pytest.mark.parametrize(
-    "error", [EngineError("planned"), IndexError("/secret/path")], ids=["known", "unknown"]
+    ("error", "failed"),
+    [
+        (EngineError("planned"), PassFailed("planned")),
+        (EngineLostError("it has ended"), PassFailed("it has ended", lost=True)),
+        (IndexError("/secret/path"), PassFailed(PRIVATE)),
+    ],
+    ids=["known", "lost", "unknown"],
 )
-def test_a_failing_engine_fails_the_pass_and_the_next_one_runs(error: Exception):
+def test_a_failing_engine_fails_the_pass_and_the_next_one_runs(error: Exception, failed: PassFailed):
     async def main() -> None:
         bench = Bench(NotingTarget(error=error))
         async with at_work(bench.verifier.run()):
             bench.verifier.tell(RunPass((part(0),)))
-            failed = await bench.inbox.next()
-            assert isinstance(failed, PassFailed)
-            assert failed.reason == ("planned" if isinstance(error, EngineError) else PRIVATE)
+            assert await bench.inbox.next() == failed
             bench.verifier.tell(RunPass((part(0),)))
             assert await bench.inbox.next() == PassDone(((FIRST,),))
 
     run_virtually(main())
-
-
-PRIVATE = "its engine broke down; the cloud's log says more"
-"""All that an edge is told of what it may not know."""
 
 
 @pytest.mark.parametrize(

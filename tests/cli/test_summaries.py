@@ -22,9 +22,11 @@ def timing_of(first_token_ms: float, elapsed_ms: float) -> Timing:
     return timing
 
 
-async def summary_of_the_second_answer(config: EdgeConfig) -> tuple[Summary, int]:
+async def summary_of_the_second_answer(
+    config: EdgeConfig, cloud_config: CloudConfig = CLOUD
+) -> tuple[Summary, int]:
     """And how many bytes the edge had sent in all."""
-    async with serve(CLOUD) as cloud:
+    async with serve(cloud_config) as cloud:
         config = replace(config, cloud="{}:{}".format(*cloud.address))
         async with connect(config) as edge, edge.session() as session:
             async for _ in session.generate("Tell me"):
@@ -54,6 +56,18 @@ async def test_an_answer_of_the_edge_is_counted_by_itself():
     assert summary.received_bytes is not None
     assert summary.received_bytes > 0
     assert not summary.modelled
+    assert (summary.useful_j, summary.rejected_j, summary.energy_source) == (None, None, "")
+
+
+async def test_energy_is_split_and_carries_its_source():
+    cloud = replace(CLOUD, power_busy_watts=60.0, pass_ms=1.0)
+    summary, _ = await summary_of_the_second_answer(EDGE, cloud)
+    assert summary.energy_source == "modelled: 60 W busy"
+    assert summary.useful_j is not None
+    assert summary.rejected_j is not None
+    assert summary.useful_j > 0.0
+    assert summary.rejected_j > 0.0
+    assert summary.useful_j + summary.rejected_j >= 60.0 * 0.001 * summary.passes
 
 
 async def test_a_modelled_draft_makes_the_figures_modelled():

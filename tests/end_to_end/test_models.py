@@ -4,6 +4,7 @@ Models are loaded once. PIPESD_TEST_EVERY=1 plays every prompt in every way, whi
 hour; otherwise each way is played with two of the prompts.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -21,12 +22,14 @@ from pipesd.actors.runtime import Hooks
 from pipesd.cloud import make_gateway
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.edge import Edge, Result, connect_over
-from pipesd.engines.alone import TextAlone, answer_alone
+from pipesd.engines.alone import TextAlone, target_alone
+from pipesd.engines.caches import Room
 from pipesd.engines.choose import quantize
 from pipesd.engines.llama import Model
-from pipesd.engines.llama_pair import LlamaDraft, LlamaTarget, Room
+from pipesd.engines.llama_pair import LlamaDraft, LlamaTarget
 from pipesd.engines.traces import load
 from pipesd.observe import StatsObserver
+from pipesd.session.commands import RunPass
 from pipesd.values import Sampling
 
 pytestmark = pytest.mark.models
@@ -35,11 +38,14 @@ TOKENS = 96
 GREEDY = Sampling()
 SAMPLED = Sampling(temperature=0.8, top_p=0.95)
 SEED = 7
-ROOM = Room(context_tokens=1_024, chunk_tokens=512, slots=2, threads=2)
+ROOM = Room(context_tokens=1_024, chunk_tokens=64, slots=2, threads=2)
 PROMPTS = [prompt.prompt_tokens for prompt in load(()).prompts[:8]]
 DRAFTS = ("0.5B", "0.5B in Q2_K")
 WAYS = list(product((1, 4, 6, 12), ((0.3, 0.4), (0.8, 0.9)), DRAFTS, (GREEDY, SAMPLED)))
 """(upper_tokens, thresholds, draft, sampling)"""
+
+ASIDE = 40
+"""A sequence of the engine that no gateway knows of."""
 
 EVERY = os.environ.get("PIPESD_TEST_EVERY") == "1"
 PLAYS = [(way, (at + shift) % len(PROMPTS)) for at, way in enumerate(WAYS) for shift in (0, 3)]
@@ -116,8 +122,16 @@ def alone(target: Target) -> Alone:
 async def said_alone(
     target: Target, prompt: Sequence[int], sampling: Sampling, seed: int, tokens_max: int
 ) -> list[int]:
-    work = partial(answer_alone, target.engine, prompt, sampling=sampling, seed=seed, tokens_max=tokens_max)
-    return (await target.door.run(work, 0))[0]
+    work = partial(
+        target_alone,
+        target.engine,
+        prompt,
+        sampling=sampling,
+        seed=seed,
+        tokens_max=tokens_max,
+        sequence=ASIDE,
+    )
+    return await target.door.run(lambda: list(work()), 0)
 
 
 @asynccontextmanager
@@ -204,7 +218,7 @@ async def test_a_model_that_drafts_for_itself_is_never_contradicted(
     """Exact numerics on both sides, over several turns and prompts of more than one chunk."""
     target, draft = twins
     config = EdgeConfig(r1=0.0, r2=0.0, upper_tokens=upper, lower_tokens=min(2, upper), prompts="raw")
-    reference = TextAlone(target.engine, sequence=40)
+    reference = TextAlone(target.engine, sequence=ASIDE)
     sentence = "The river ran past the old mill, and nobody had worked there for many years. "
     prompts = [sentence * 12, "And then? ", sentence]
     async with connected(target, draft, config) as edge, edge.session() as session:
@@ -234,3 +248,41 @@ async def test_several_texts_take_turns_at_fewer_places_in_the_cache(
     for text, tokens in zip(texts, answers, strict=False):
         prompt = target.engine.tokenizer.encode(text)
         assert tokens == await said_alone(target, prompt, GREEDY, 0, 12)
+
+
+class PassWatch:
+    """How many sequences shared a pass at most."""
+
+    def __init__(self) -> None:
+        self.most = 0
+
+    def observe(self, now: float, event: object, commands: Sequence[object]) -> None:
+        for command in commands:
+            if isinstance(command, RunPass):
+                self.most = max(self.most, len({part.sequence for part in command.slices}))
+
+
+async def test_four_edges_at_once_read_what_each_would_read_alone(
+    load_model: Callable[[str], Model], alone: Alone
+) -> None:
+    expected = [await alone(number, GREEDY) for number in range(4)]
+    target = target_of(load_model("qwen2.5-coder-1.5b"), replace(ROOM, slots=4))
+    drafters = [drafter_of(load_model("qwen2.5-coder-0.5b")) for _ in range(4)]
+    seen, edge_config = PassWatch(), EdgeConfig(tuner="off")
+    hooks = Hooks(observers=(seen,), clock=monotonic)
+    gateway = make_gateway(CloudConfig(kv_sequences=4), target.engine, target.door, hooks)
+
+    async def one(number: int, host: str, port: int) -> list[int]:
+        drafter, link = drafters[number], await open_tcp_link(host, port, 5.0)
+        plain = Hooks(clock=monotonic)
+        async with connect_over(edge_config, link, drafter.engine, drafter.door, plain) as edge:
+            return (await said(edge, PROMPTS[number], GREEDY))[0]
+
+    async with (
+        gateway.running(),
+        listening("127.0.0.1", 0, gateway.accept) as address,
+        asyncio.TaskGroup() as group,
+    ):
+        texts = [group.create_task(one(number, *address)) for number in range(4)]
+    assert [text.result() for text in texts] == expected
+    assert seen.most >= 2

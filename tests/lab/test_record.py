@@ -474,7 +474,8 @@ def test_a_real_pair_says_what_the_shipped_trace_says(model_file: Callable[[str]
 
 @pytest.mark.models
 def test_a_recorded_path_is_what_the_exact_target_says_alone(load_model: "Callable[[str], Model]") -> None:
-    from pipesd.engines.llama_pair import LlamaTarget, Room  # noqa: PLC0415 - most runs do without llama.cpp
+    from pipesd.engines.caches import Room  # noqa: PLC0415 - most runs do without llama.cpp
+    from pipesd.engines.llama_pair import LlamaTarget  # noqa: PLC0415
 
     room = Room(context_tokens=512, chunk_tokens=512, slots=1, threads=2)
     target = LlamaTarget(load_model("qwen2.5-coder-1.5b"), room)

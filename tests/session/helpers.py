@@ -217,12 +217,20 @@ def reply(frame: frames.CloudFrame, peer: int = 0) -> commands.SendToPeer:
     return commands.SendToPeer(peer, frame)
 
 
-def part(base: int, tokens: Sequence[int], picks: int, *, sequence: int = 0, chunk: bool = False) -> Slice:
-    return Slice(sequence, base, tuple(tokens), picks, chunk, GREEDY, SEED)
+def part(
+    base: int,
+    tokens: Sequence[int],
+    picks: int,
+    *,
+    sequence: int = 0,
+    chunk: bool = False,
+    copy_of: int | None = None,
+) -> Slice:
+    return Slice(sequence, base, tuple(tokens), picks, chunk, GREEDY, SEED, copy_of)
 
 
-def run(*slices: Slice) -> commands.RunPass:
-    return commands.RunPass(slices)
+def run(*slices: Slice, evicted: int = 0) -> commands.RunPass:
+    return commands.RunPass(slices, evicted)
 
 
 def without_stamps(command: commands.CloudCommand) -> commands.CloudCommand:
@@ -398,7 +406,6 @@ class HostileWorld(World):
     ) -> None:
         self.moves = deque(moves)
         self.liar = HOSTILE
-        self.released: list[int] = []
         super().__init__([(rules, [turns])], cloud, verify)
         self.tell_cloud(events.PeerConnected(self.liar))
 
@@ -422,12 +429,6 @@ class HostileWorld(World):
                     self.liar += 1
         for session in self.cloud.sessions:
             session.validate()
-
-    def _release(self) -> None:
-        """As the verifier does: what is released during a pass is released after it."""
-        for sequence in self.released:
-            self.target_cache.pop(sequence, None)
-        self.released.clear()
 
     def possible(self) -> list[Callable[[], None]]:
         actions = super().possible()

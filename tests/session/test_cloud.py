@@ -249,9 +249,10 @@ def test_verdict_says_how_many_drafts_were_judged_whatever_became_of_them() -> N
 
 def riding() -> CloudSession:
     """It has confirmed 10 behind 1, 2, 3 and owes nothing, but has drafts; 10 is not evaluated yet."""
-    session = CloudSession(0, 0, grant())
+    session = CloudSession(0, grant())
+    session.sit(0, 0, None)
     session.prompt(prompt(1, 2, 3), 0.0)
-    session.take_slices(9, chunk_allowed=True, now=0.0)
+    session.take_slices(9, 9, 0.0)
     session.settle((10,), 0.0)
     assert session.draft(draft(4, 11, 12), 0.0) == ()
     assert session.may_ride
@@ -265,14 +266,14 @@ def test_drafts_that_nobody_asked_about_need_room_for_one_of_them(
     room: int, slices: tuple[Slice, ...]
 ) -> None:
     session = riding()
-    assert session.take_slices(room, chunk_allowed=True, now=0.0) == slices
+    assert session.take_slices(room, 9, 0.0) == slices
     assert session.may_ride == (not slices)
 
 
 def test_who_is_owed_a_verdict_needs_no_room_for_a_draft() -> None:
     session = riding()
     assert session.draft(draft(6, ask=6), 0.0) == ()
-    assert session.take_slices(1, chunk_allowed=True, now=0.0) == (part(3, (10,), 1),)
+    assert session.take_slices(1, 9, 0.0) == (part(3, (10,), 1),)
 
 
 def test_drafts_count_though_nobody_looks_at_what_is_answered() -> None:
@@ -280,7 +281,7 @@ def test_drafts_count_though_nobody_looks_at_what_is_answered() -> None:
     session.draft(draft(6, 13, ask=7), 0.0)
     assert session.is_due
     session.draft(draft(4, 50, ask=5, epoch=2), 0.0)
-    assert session.take_slices(9, chunk_allowed=True, now=0.0) == (part(3, (10, 50), 2),)
+    assert session.take_slices(9, 9, 0.0) == (part(3, (10, 50), 2),)
     session.settle((50, 51), 0.0)
     again = session.draft(draft(5, 60, ask=7, epoch=3), 0.0)
     assert again == (verdict(5, 0, 51, epoch=3),)
@@ -420,8 +421,8 @@ def test_prompt_that_takes_text_back_inside_a_chunk_recomputes_that_chunk() -> N
     table.hears(prompt(1, 2, 3, 4, 5, most=1))
     for picks in ((), (), (10,)):
         table.picks(picks)
-    assert table.hears(prompt(7, epoch=2, base=3)) == [run(part(2, (3,), 0, chunk=True))]
-    assert table.picks(()) == [run(part(3, (7,), 1, chunk=True))]
+    again = part(2, (3,), 0, chunk=True), part(3, (7,), 1, chunk=True)
+    assert table.hears(prompt(7, epoch=2, base=3)) == [run(*again)]
     assert table.phase() is TextPhase.AWAITING
 
 
@@ -429,9 +430,9 @@ def test_prompt_replaces_a_running_answer_and_drops_its_pass() -> None:
     table = begun()
     table.hears(draft(4, 11, ask=5))
     assert table.hears(prompt(7, epoch=2, base=2)) == []
-    assert table.picks((11, 12)) == [run(part(0, (1, 2), 0, chunk=True))]
-    assert table.picks(()) == [run(part(2, (7,), 1, chunk=True))]
-    assert table.picks((20,)) == [reply(verdict(3, 0, 20, epoch=2))]
+    again = part(0, (1, 2), 0, chunk=True), part(2, (7,), 1, chunk=True)
+    assert table.picks((11, 12)) == [run(*again)]
+    assert table.picks((), (20,)) == [reply(verdict(3, 0, 20, epoch=2))]
     assert table.text() == (1, 2, 7, 20)
 
 

@@ -12,6 +12,7 @@ from pipesd.session import events
 from pipesd.session.cloud_side import CloudSide
 from pipesd.session.commands import ClosePeer, CloudCommand, ReleaseSequence, SendToPeer, TunePeer
 from pipesd.session.phases import TextPhase
+from pipesd.session.places import TENURE_S
 from pipesd.session.rules import CloudRules, EdgeRules, Patience
 from pipesd.values import Objective, Sampling, TrialReport, Verify
 from pipesd.vocabulary import BLOCK_TOKENS
@@ -66,7 +67,7 @@ def test_another_version_is_refused() -> None:
 def test_too_many_connections_are_refused() -> None:
     table = CloudTable(CloudRules(connections_max=1))
     refuse, close = table.tell(events.PeerConnected(1))
-    assert refuse == reply(frames.Refuse("busy", "no connection is free"), 1)
+    assert refuse == reply(frames.Refuse("busy", "no connection is free", 2_000), 1)
     assert close == ClosePeer(1)
     assert table.hears(HELLO, 1) == []
     table.tell(events.PeerClosed(0, "gone"))
@@ -121,7 +122,7 @@ def test_peer_that_leaves_is_let_go(frame: frames.EdgeFrame) -> None:
 def test_fault_of_one_session_ends_no_other() -> None:
     table = CloudTable(sessions=2)
     table.hears(frames.Fault(0, "protocol", "this text is lost"))
-    assert table.hears(prompt(1, 2, session=1)) == [run(part(0, (1, 2), 1, chunk=True, sequence=1))]
+    assert table.hears(prompt(1, 2, session=1)) == [run(part(0, (1, 2), 1, chunk=True))]
 
 
 # -- time -------------------------------------------------------------------------------------------------
@@ -205,7 +206,7 @@ def test_number_that_is_open_already_or_not_open_is_a_fault(frame: frames.EdgeFr
 
 
 def test_session_closed_during_its_pass_is_told_nothing_and_its_sequence_is_used_again() -> None:
-    table = CloudTable(CloudRules(sessions_max=1), peers=2, sessions=0)
+    table = CloudTable(CloudRules(sessions_max=1, kv_sequences=1), peers=2, sessions=0)
     table.hears(frames.Open(0))
     table.hears(prompt(1, 2))
     assert table.hears(frames.Close(0)) == [ReleaseSequence(0)]
@@ -236,8 +237,8 @@ def test_engine_that_fails_ends_the_sessions_of_that_pass_only() -> None:
     answer = table.tell(events.PassFailed("out of memory"))
     assert faults(answer) == [(1, 0, "engine")]
     assert answer[:2] == [
-        reply(frames.Fault(0, "engine", "the target failed: out of memory"), 1),
         ReleaseSequence(1),
+        reply(frames.Fault(0, "engine", "the target failed: out of memory"), 1),
     ]
     assert answer[2:] == [
         run(part(4, (12, 13), 2), part(2, (10, 11), 2, sequence=2)),
@@ -314,17 +315,109 @@ def test_sessions_take_turns_when_passes_are_small() -> None:
 
 def test_long_prompts_take_turns_and_let_verdicts_through() -> None:
     table = CloudTable(welcome=grant(chunk_tokens=2), peers=3)
-    table.hears(prompt(1, 2), 2)
+    table.hears(prompt(8, 2), 2)
     table.picks((10,))
     table.hears(prompt(1, 2, 3, 4))
     table.hears(prompt(5, 6, 7, 8), 1)
     table.hears(draft(3, 11, ask=4), 2)
-    judged, first = part(2, (10, 11), 2, sequence=2), part(0, (5, 6), 0, chunk=True, sequence=1)
+    judged, first = part(2, (10, 11), 2), part(0, (5, 6), 0, chunk=True, sequence=2)
     assert table.picks(()) == [run(first, judged)]
-    second = run(part(2, (3, 4), 1, chunk=True))
+    second = run(part(2, (3, 4), 1, chunk=True, sequence=1))
     assert table.picks((), (11, 12)) == [reply(verdict(3, 1, 12), 2), second]
-    assert table.picks((20,))[-1] == run(part(2, (7, 8), 1, chunk=True, sequence=1))
+    assert table.picks((20,))[-1] == run(part(2, (7, 8), 1, chunk=True, sequence=2))
     assert table.side.sessions[1].phase is TextPhase.AWAITING
+
+
+def test_chunks_of_one_session_share_a_pass_while_nobody_else_is_written_to() -> None:
+    table = CloudTable(CloudRules(lone_prompt_tokens=5), grant(chunk_tokens=2), peers=2)
+    chunks = part(0, (1, 2), 0, chunk=True), part(2, (3, 4), 0, chunk=True)
+    assert table.hears(prompt(1, 2, 3, 4, 5, 6)) == [run(*chunks)]
+    table.hears(prompt(7, 8, 9, 10), 1)
+    assert table.picks((), ()) == [run(part(0, (7, 8), 0, chunk=True, sequence=1))]
+    assert table.picks(()) == [run(part(4, (5, 6), 1, chunk=True))]
+    table.hears(frames.Cancel(0, 2))
+    table.hears(prompt(*range(20, 30), base=4, epoch=2), 1)
+    chunks = part(2, (9, 10), 0, chunk=True, sequence=1), part(4, (20, 21), 0, chunk=True, sequence=1)
+    assert table.picks((20,)) == [run(*chunks)]
+
+
+def test_a_beginning_that_was_read_before_is_copied() -> None:
+    table = CloudTable(welcome=grant(chunk_tokens=2), peers=2)
+    table.hears(prompt(1, 2, 3))
+    table.picks(())
+    table.picks((10,))
+    assert table.hears(prompt(1, 2, 4), 1) == [run(part(2, (4,), 1, chunk=True, sequence=1, copy_of=0))]
+
+
+def test_prompts_beyond_what_may_wait_are_told_to_come_later() -> None:
+    table = CloudTable(CloudRules(prefill_tokens_max=4, busy_retry_s=1.5), peers=3)
+    table.hears(prompt(1, 2, 3, 4, 5, 6))
+    assert table.hears(prompt(1, 2), 1) == []
+    message = "prompts of 5 tokens wait to be read"
+    assert table.hears(prompt(1, 2, 3), 2) == [reply(frames.Fault(0, "busy", message, 1_500), 2)]
+    assert table.hears(draft(3, 4, ask=4), 2) == []
+    assert table.picks((10,))[1:] == [run(part(0, (1, 2), 1, chunk=True, sequence=1))]
+    assert table.hears(prompt(1, 2, 3, epoch=2), 2) == []
+    assert table.picks((10,))[1:] == [run(part(0, (1, 2, 3), 1, chunk=True, sequence=2))]
+
+
+def test_a_prompt_that_was_turned_away_may_be_cancelled_and_followed_by_another() -> None:
+    table = CloudTable(CloudRules(prefill_tokens_max=1), peers=3)
+    table.hears(prompt(1, 2))
+    table.hears(prompt(1, 2), 1)
+    assert faults(table.hears(prompt(1, 2), 2)) == [(2, 0, "busy")]
+    assert table.hears(frames.Cancel(0, 2), 2) == []
+    table.picks((10,))
+    table.picks((10,))
+    assert table.hears(prompt(3, base=2, epoch=3), 2) == [
+        run(part(0, (1, 2), 0, chunk=True, sequence=2), part(2, (3,), 1, chunk=True, sequence=2))
+    ]
+
+
+def test_what_an_engine_owed_that_was_lost_is_read_again() -> None:
+    table = CloudTable(welcome=grant(chunk_tokens=2), peers=2)
+    table.hears(prompt(1, 2, 3))
+    table.picks(())
+    table.picks((10,))
+    table.hears(prompt(5, 6), 1)
+    table.picks((20,))
+    table.hears(draft(4, 11, 12, ask=6))
+    answer = table.tell(events.PassFailed("it was killed", lost=True))
+    assert answer == [run(part(0, (1, 2), 0, chunk=True, sequence=2))]
+    rest = part(2, (3,), 0, chunk=True, sequence=2), part(3, (10, 11, 12), 3, sequence=2)
+    assert table.picks(()) == [run(*rest)]
+    assert table.picks((), (11, 12, 13)) == [reply(verdict(4, 2, 13))]
+    again = part(0, (5, 6), 0, chunk=True, sequence=3), part(2, (20, 21), 2, sequence=3)
+    assert table.hears(draft(3, 21, ask=4), 1) == [run(*again)]
+
+
+def test_a_session_that_every_engine_dies_of_fails_and_the_others_go_on() -> None:
+    table = CloudTable(peers=2)
+    table.hears(prompt(1, 2))
+    for sequence in (1, 2, 3, 4):
+        assert table.tell(lost()) == [run(part(0, (1, 2), 1, chunk=True, sequence=sequence))]
+    table.hears(prompt(3, 4), 1)
+    assert table.tell(lost()) == [
+        reply(frames.Fault(0, "engine", "the target failed: it died")),
+        run(part(0, (3, 4), 1, chunk=True, sequence=5)),
+    ]
+    table.picks((10,))
+    assert table.phase() is TextPhase.DRAFTING
+
+
+def lost() -> events.PassFailed:
+    return events.PassFailed("it died", lost=True)
+
+
+def test_who_waits_for_a_place_is_served_when_one_may_be_taken_away() -> None:
+    table = CloudTable(CloudRules(kv_sequences=1), peers=2)
+    table.hears(prompt(1, 2), now=1.0)
+    table.picks((10,), now=1.0)
+    assert table.hears(prompt(3, 4), 1, now=1.5) == []
+    assert table.side.deadline() == 1.0 + TENURE_S
+    assert table.tell(events.DeadlineReached(), 1.0 + TENURE_S) == [
+        run(part(0, (3, 4), 1, chunk=True), evicted=1)
+    ]
 
 
 # -- drafts that nobody asked about -----------------------------------------------------------------------
@@ -466,7 +559,7 @@ def test_who_asks_while_its_drafts_ride_waits_from_then_on() -> None:
 # -- the tuner --------------------------------------------------------------------------------------------
 
 TUNING = CloudRules(tunes=True)
-REPORT = TrialReport(3, ((20, 900.0, 300.0),), (), (), ())
+REPORT = TrialReport(3, ((20, 900.0, 300.0, 0.0),), (), (), ())
 TELEMETRY = frames.Telemetry("cost", REPORT)
 ORDER: tuple[Objective, TrialReport] = ("cost", REPORT)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipesd.errors import LinkError, UsageError
+from pipesd.errors import LinkError, RefusedError, UsageError
 from pipesd.planner.policies import Policy
 from pipesd.planner.trigger import Thresholds
 from pipesd.session import events
@@ -14,9 +14,12 @@ from pipesd.session.commands import (
     AbortStep,
     AnnounceReady,
     CloseLink,
+    DraftNext,
     EdgeCommand,
     FailGeneration,
     Failure,
+    FinishGeneration,
+    NoteWait,
     ReleaseDraft,
     SendFrame,
     TuneThresholds,
@@ -630,7 +633,7 @@ def test_a_trial_is_reported_where_the_tuner_is(tuner: TunerPlace, tunes: bool, 
     table = tuned(tuner, tunes=tunes, objective="cost")
     assert reports(confirm(table, TRIAL_TOKENS - 1, now=0.5)) == []
     answer = confirm(table, 2, now=0.75)
-    expected = TrialReport(0, ((TRIAL_TOKENS - 1, 500.0, 0.0), (2, 250.0, 0.0)), (), (), (), 100, 1)
+    expected = TrialReport(0, ((TRIAL_TOKENS - 1, 500.0, 0.0, 0.0), (2, 250.0, 0.0, 0.0)), (), (), (), 100, 1)
     assert reports(answer) == [expected]
     (told,) = [command for command in answer if command not in (emit(50, 50), AbortStep(table.steps_started))]
     assert isinstance(told, kind)
@@ -663,7 +666,7 @@ def test_sessions_fill_a_trial_together() -> None:
     table = tuned("edge", sessions=2)
     confirm(table, 12, session=0)
     (report,) = reports(confirm(table, 8, session=1))
-    assert [tokens for tokens, _, _ in report.verdicts] == [12, 8]
+    assert [tokens for tokens, *_ in report.verdicts] == [12, 8]
 
 
 def test_a_report_tells_what_became_of_drafts() -> None:
@@ -722,7 +725,9 @@ def test_drafts_of_before_the_trial_do_not_count_for_it() -> None:
     table.tell(events.ThresholdsProposed(1, DOUBTING))
     assert reports(table.hears(verdict(3, 2, *[50] * 25), 1.0)) == []
     (report,) = reports(confirm(table, TRIAL_TOKENS, now=1.5))
-    assert report == TrialReport(1, ((TRIAL_TOKENS, 500.0, 0.0),), report.drafts, report.astray, (), 100, 1)
+    assert report == TrialReport(
+        1, ((TRIAL_TOKENS, 500.0, 0.0, 0.0),), report.drafts, report.astray, (), 100, 1
+    )
     assert [accepted for _, _, accepted in report.drafts] == [True, True, False]
 
 
@@ -733,7 +738,7 @@ def test_what_was_confirmed_by_one_verdict_may_end_before_the_drafts_of_before()
     table.hears(verdict(3, 1, 12), 1.0)
     table.hears(verdict(5, 1, 14), 1.25)
     (report,) = reports(confirm(table, TRIAL_TOKENS, now=1.5))
-    assert report.verdicts == ((TRIAL_TOKENS, 250.0, 0.0),)
+    assert report.verdicts == ((TRIAL_TOKENS, 250.0, 0.0, 0.0),)
 
 
 def test_when_drafts_of_before_were_wrong_the_trial_begins_at_once() -> None:
@@ -743,7 +748,7 @@ def test_when_drafts_of_before_were_wrong_the_trial_begins_at_once() -> None:
     table.hears(verdict(3, 0, 50), 1.0)
     assert table.ledger().confirmed == 4
     (report,) = reports(confirm(table, TRIAL_TOKENS, now=1.5))
-    assert report.verdicts == ((TRIAL_TOKENS, 500.0, 0.0),)
+    assert report.verdicts == ((TRIAL_TOKENS, 500.0, 0.0, 0.0),)
 
 
 def test_a_text_that_is_taken_back_counts_from_its_prompt_on() -> None:
@@ -808,3 +813,81 @@ def test_whatever_the_cloud_says_the_edge_keeps_its_head(
     cloud = HostileCloud(rules, grant(context_tokens=40))
     for move in moves:
         cloud.move(move)
+
+
+# -- a cloud without room ---------------------------------------------------------------------------------
+
+NO_ROOM = frames.Fault(0, "busy", "all 4 sessions are taken", 1_000)
+
+
+def turned_away(rules: EdgeRules | None = None) -> tuple[EdgeTable, float]:
+    """A prompt, two drafts that were sent with an ask, and the cloud's word that there is no room."""
+    table = EdgeTable(rules)
+    table.tell(wish(1, 2, 3))
+    table.drafts(10, 11)
+    (wait,) = (command for command in table.hears(NO_ROOM, 5.0) if isinstance(command, NoteWait))
+    assert wait.reason == "all 4 sessions are taken"
+    assert table.side.deadline() == 5.0 + wait.wait_s
+    return table, 5.0 + wait.wait_s
+
+
+def test_a_session_that_was_turned_away_waits_and_says_everything_again() -> None:
+    table, until = turned_away()
+    assert table.phase() is TextPhase.AWAITING
+    assert table.tell(events.DeadlineReached(), until - 0.001) == []
+    answer = table.tell(events.DeadlineReached(), until)
+    again = [command.frame for command in answer if isinstance(command, SendFrame)]
+    assert again == [frames.Close(0), frames.Open(0), prompt(1, 2, 3, epoch=2)]
+    assert any(isinstance(command, DraftNext) for command in table.drafts(12, now=until))
+    table.hears(frames.Opened(0), until)
+    table.hears(verdict(3, 0, 10, epoch=2), until)
+    assert table.side.sessions[0].ledger.confirmed == 4
+
+
+def test_a_session_that_waits_neither_drafts_nor_sends() -> None:
+    table, _ = turned_away()
+    started = table.steps_started
+    table.drafts(12)
+    assert table.steps_started == started
+    assert table.idles(6.0) == []
+
+
+def test_a_prompt_that_was_turned_away_is_said_again_by_itself() -> None:
+    table = EdgeTable()
+    table.hears(frames.Opened(0))
+    table.tell(wish(1, 2, 3))
+    table.hears(frames.Fault(0, "busy", "prompts wait", 500), 1.0)
+    deadline = table.side.deadline()
+    assert deadline is not None
+    answer = table.tell(events.DeadlineReached(), deadline)
+    assert send(prompt(1, 2, 3, epoch=2)) in answer
+    assert not any(
+        isinstance(command, SendFrame) and isinstance(command.frame, frames.Open) for command in answer
+    )
+
+
+def test_an_answer_that_waits_can_be_given_up() -> None:
+    table, until = turned_away()
+    assert [type(command) for command in table.tell(events.GenerationCancelled(0), 6.0)] == [FinishGeneration]
+    again = [
+        command.frame
+        for command in table.tell(events.DeadlineReached(), until)
+        if isinstance(command, SendFrame)
+    ]
+    assert again == [frames.Close(0), frames.Open(0), prompt(1, 2, 3), frames.Cancel(0, 3)]
+
+
+def test_a_cloud_that_never_has_room_fails_the_session() -> None:
+    table = EdgeTable(EdgeRules(patience=Patience(busy_s=0.1)))
+    table.tell(wish(1, 2, 3))
+    (failed,) = (command for command in table.hears(NO_ROOM) if isinstance(command, FailGeneration))
+    assert (failed.failure.code, failed.failure.message) == ("busy", "all 4 sessions are taken")
+    assert table.side.deadline() is None
+
+
+def test_a_connection_that_is_refused_for_a_while_says_for_how_long() -> None:
+    (closed,) = hears(greeting(), frames.Refuse("busy", "no connection is free", 2_000))
+    assert isinstance(closed, CloseLink)
+    error = closed.failure.error()
+    assert isinstance(error, RefusedError)
+    assert (error.retryable, error.retry_s) == (True, 2.0)

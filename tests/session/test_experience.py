@@ -1,5 +1,6 @@
 """Which measurement belongs to what."""
 
+import msgspec
 import pytest
 
 from pipesd.planner.ahead import Outlook
@@ -529,7 +530,15 @@ def test_a_trial_is_what_verdicts_took_since_the_ones_before(tuned: Table) -> No
     tuned.first_token(1.0, pass_ms=300)
     hears_of_twenty(tuned, 1.5, pass_ms=40)
     report = trials_of(tuned).report(())
-    assert report.verdicts == ((20, same(500.0), same(40.0)),)
+    assert report.verdicts == ((20, same(500.0), same(40.0), 0.0),)
+
+
+def test_a_trial_knows_what_energy_its_verdicts_took(tuned: Table) -> None:
+    trials_of(tuned).counts_energy = True
+    tuned.first_token()
+    news = msgspec.structs.replace(verdict(BASE + 1, 0, *[1] * 20), energy_uj=750_000)
+    tuned.session.judged(news, 0, False, 0.5)
+    assert trials_of(tuned).report(()).verdicts[0][3] == same(750.0)
 
 
 def test_what_came_behind_a_pause_or_a_prompt_is_no_part_of_a_trial(tuned: Table) -> None:
@@ -540,7 +549,7 @@ def test_what_came_behind_a_pause_or_a_prompt_is_no_part_of_a_trial(tuned: Table
     hears_of_twenty(tuned, 10.0)
     assert not trials_of(tuned).is_complete
     hears_of_twenty(tuned, 10.5)
-    assert trials_of(tuned).report(()).verdicts == ((20, same(500.0), 0.0),)
+    assert trials_of(tuned).report(()).verdicts == ((20, same(500.0), 0.0, 0.0),)
 
 
 def test_a_verdict_on_older_drafts_is_learned_from_but_not_counted(tuned: Table) -> None:
@@ -550,7 +559,7 @@ def test_a_verdict_on_older_drafts_is_learned_from_but_not_counted(tuned: Table)
     assert not trials_of(tuned).is_complete
     hears_of_twenty(tuned, 0.75)
     report = trials_of(tuned).report(())
-    assert report.verdicts == ((20, same(250.0), 0.0),)
+    assert report.verdicts == ((20, same(250.0), 0.0, 0.0),)
     assert report.drafts == ((0.9, untaught(0.9), True),)
 
 

@@ -24,11 +24,19 @@ def test_a_report_is_due_once_a_trial_has_confirmed_enough() -> None:
     assert due == [False, True]
     assert trials.report(HERE) == TrialReport(
         trial=0,
-        verdicts=((TRIAL_TOKENS - 1, 50.0, 20.0), (4, 50.0, 20.0)),
+        verdicts=((TRIAL_TOKENS - 1, 50.0, 20.0, 0.0), (4, 50.0, 20.0, 0.0)),
         drafts=(),
         astray=(),
         conditions_ms=HERE,
     )
+
+
+@pytest.mark.parametrize(("counts", "told_mj"), [(False, 0.0), (True, 1_500.0)])
+def test_energy_is_told_if_it_counts(counts: bool, told_mj: float) -> None:
+    trials = Trials()
+    trials.counts_energy = counts
+    trials.verdict(TRIAL_TOKENS, 0.05, 0.02, energy_j=1.5)
+    assert trials.report(()).verdicts == ((TRIAL_TOKENS, 50.0, 20.0, told_mj),)
 
 
 def test_no_report_follows_before_the_answer_to_the_last() -> None:
@@ -51,7 +59,7 @@ def test_an_answer_in_the_middle_of_a_trial_begins_another() -> None:
     confirm(trials, TRIAL_TOKENS - 1)
     assert not trials.is_complete
     confirm(trials, 1)
-    assert trials.report(()).verdicts == ((TRIAL_TOKENS - 1, 50.0, 20.0), (1, 50.0, 20.0))
+    assert trials.report(()).verdicts == ((TRIAL_TOKENS - 1, 50.0, 20.0, 0.0), (1, 50.0, 20.0, 0.0))
 
 
 def test_drafts_are_told_once_whatever_thresholds_they_were_made_under() -> None:

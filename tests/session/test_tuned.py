@@ -56,6 +56,19 @@ def test_where_it_is_decides_who_is_told(place: TunerPlace, tunes: bool, is_here
         assert (told.frame.objective, told.frame.report.trial) == ("cost", 0)
 
 
+@pytest.mark.parametrize(
+    ("source", "told_mj"), [("", 0.0), ("modelled: 300 W while it works", 0.0), ("zeus: GPU 0", 2_500.0)]
+)
+def test_energy_counts_only_where_it_is_measured(source: str, told_mj: float) -> None:
+    one = Tuned(EdgeRules(tuner="edge"))
+    one.meet(tunes=False, energy=source)
+    assert one.trials is not None
+    one.trials.verdict(20, 1.0, 0.1, energy_j=2.5)
+    told = one.report(costs)
+    assert isinstance(told, TuneThresholds)
+    assert told.report.verdicts[0][3] == told_mj
+
+
 def test_a_cloud_that_does_not_tune_cannot_be_asked_to() -> None:
     with pytest.raises(UsageError, match="this cloud does not tune; choose edge or off"):
         tuned("cloud", tunes=False)

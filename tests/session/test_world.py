@@ -1,6 +1,7 @@
 """Any interleaving gives the target's own text: the claim the whole design rests on."""
 
 import random
+from collections import Counter
 from typing import get_args
 
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from pipesd.planner.policies import Policy
 from pipesd.planner.trigger import R1Rule, Thresholds
+from pipesd.session.cloud import CloudSession
 from pipesd.session.rules import ASKS_MAX, EdgeRules
 from pipesd.values import Ahead, Batching, Objective, TunerPlace, Verify
 from tests.session.helpers import policies, thresholds
@@ -30,8 +32,8 @@ edges = st.lists(
     min_size=1,
     max_size=2,
 )
-sizes = st.tuples(st.integers(1, 9), st.sampled_from([60, 200]))
-"""Of a chunk, and of the context."""
+sizes = st.tuples(st.integers(1, 9), st.sampled_from([60, 200]), st.integers(1, 4), st.integers(0, 3))
+"""Of a chunk and of the context; how many places the cache has, and how often the engine is lost."""
 
 choices = st.lists(st.integers(0, 1_000_000), max_size=400)
 verifies = st.sampled_from(get_args(Verify))
@@ -40,10 +42,11 @@ verifies = st.sampled_from(get_args(Verify))
 @given(edges, choices, verifies, st.booleans(), sizes, proposals)
 @settings(max_examples=300, deadline=None)
 def test_any_interleaving_gives_the_targets_text(edges, choices, verify, drafts_fail, sizes, proposals):
-    """Whatever thresholds are proposed meanwhile, and whenever."""
-    chunk, context = sizes
-    world = World(edges, welcome(chunk=chunk, context=context, tunes=True), verify)
+    """Whatever thresholds are proposed meanwhile, and whenever; and however often the engine is lost."""
+    chunk, context, kv_sequences, losses = sizes
+    world = World(edges, welcome(chunk=chunk, context=context, tunes=True), verify, kv_sequences=kv_sequences)
     world.proposals = proposals
+    world.losses = losses
     for edge in world.edges:
         edge.drafts_fail = drafts_fail
         edge.whims = len(proposals)
@@ -107,3 +110,60 @@ def test_random_worlds_are_tuned():
 def test_a_fault_in_the_epoch_rule_is_found():
     with epochs_that_stand_still():
         assert worlds_that_fail(range(30)) > 0
+
+
+COMMON = (1, 2, 3, 4, 5, 0, 1)
+"""What many prompts begin with, as with a system's."""
+
+
+def crowded_world(seed: int) -> tuple[World, list[int]]:
+    """Too few sessions and places, an engine that is lost, and beginnings that are alike."""
+    dice = random.Random(seed)
+
+    def turn(number: int) -> Turn:
+        own = tuple(dice.randrange(WORDS) for _ in range(dice.randint(1, 6)))
+        begin = COMMON[: dice.choice([0, 3, 7])] if number == 0 else ()
+        return Turn(dice.randint(0, 5), begin + own, dice.randint(1, 20), dice.random() < 0.3)
+
+    rule = EdgeRules(window_tokens=dice.randint(2, 12))
+    edges = [(rule, [[turn(number) for number in range(2)] for _ in range(2)]) for _ in range(3)]
+    world = World(
+        edges,
+        welcome(chunk=3),
+        dice.choice(get_args(Verify)),
+        kv_sequences=dice.randint(1, 4),
+        sessions_max=dice.randint(1, 6),
+        prefill_tokens_max=dice.choice([1, 10, 1_000]),
+    )
+    world.losses = dice.randint(0, 3)
+    return world, [dice.randrange(1_000_000) for _ in range(900)]
+
+
+def test_crowded_worlds_are_sound():
+    seen = Counter[str]()
+    for seed in range(60):
+        world, picks = crowded_world(seed)
+        planned = world.losses
+        world.play(picks)
+        waits = sum(edge.waits for edge in world.edges)
+        seen.update(
+            evictions=world.evictions, copies=world.copies, losses=planned - world.losses, waits=waits
+        )
+    assert min(seen.values()) > 20, seen
+
+
+def test_a_place_that_holds_less_than_is_thought_is_found(monkeypatch):
+    sound = CloudSession.sit
+    monkeypatch.setattr(
+        CloudSession,
+        "sit",
+        lambda self, sequence, cached, copy_of: sound(self, sequence, len(self.prefix), copy_of),
+    )
+    found = 0
+    for seed in range(20):
+        world, picks = crowded_world(seed)
+        try:
+            world.play(picks)
+        except AssertionError:
+            found += 1
+    assert found > 0

@@ -8,7 +8,8 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 
@@ -110,6 +111,7 @@ class Run:
     got: list[int] = field(default_factory=list)
     paused: bool = False
     finished: int = 0
+    left: bool = False
 
 
 class World:
@@ -120,12 +122,20 @@ class World:
         edges: Sequence[tuple[EdgeRules, Sequence[Sequence[Turn]]]],
         cloud: Welcome,
         verify: Verify = "piggyback",
+        **scarce: int,
     ) -> None:
-        rules = CloudRules(sessions_max=16, pass_tokens=12, verify=verify, tunes=cloud.tunes)
+        """``scarce``: rules of the cloud that say how little there is of something."""
+        plenty = CloudRules(sessions_max=16, pass_tokens=12, verify=verify, tunes=cloud.tunes, kv_sequences=2)
+        rules = replace(plenty, **scarce)  # type: ignore[arg-type]
         self.cloud = CloudSide(rules, cloud, VOCABULARY)
         self.context = cloud.context_tokens
         self.target_cache: dict[int, list[int]] = {}
+        self.released: list[int] = []
         self.running: tuple[Slice, ...] | None = None
+        self.evictions = self.copies = 0
+        self.losses = 0
+        """So often may the engine be lost."""
+
         self.proposals: Sequence[Thresholds | None] = (None,)
         """What the tuner proposes, again and again in this order."""
 
@@ -144,17 +154,25 @@ class World:
             match command:
                 case commands.SendToPeer(peer, frame):
                     self.edges[peer].down.append(frame)
-                case commands.RunPass(slices):
+                case commands.RunPass(slices, evicted):
                     assert self.running is None, "two passes at once"
+                    self.evictions += evicted
+                    self._release()
                     self.running = slices
                 case commands.ReleaseSequence(sequence):
-                    self.target_cache.pop(sequence, None)
+                    self.released.append(sequence)
                 case commands.TunePeer():
                     self.tune(command)
                 case commands.ClosePeer(peer):
                     raise AssertionError(f"the cloud closed peer {peer}: {self.edges[peer].down}")
         for session in self.cloud.sessions:
             session.validate()
+
+    def _release(self) -> None:
+        """As the verifier does: what is released during a pass is released after it."""
+        for sequence in self.released:
+            self.target_cache.pop(sequence, None)
+        self.released.clear()
 
     def tune(self, order: commands.TunePeer) -> None:
         assert order.peer not in self.reported, "an order before the answer to the last"
@@ -174,7 +192,21 @@ class World:
         slices, self.running = self.running, None
         self.tell_cloud(events.PassDone(tuple(self._evaluate(part) for part in slices)))
 
+    def lose_engine(self) -> None:
+        """It was started anew, and nothing is left of what it held."""
+        self.losses -= 1
+        self.running = None
+        self.target_cache.clear()
+        self.tell_cloud(events.PassFailed("planned", lost=True))
+
+    def _let_time_pass(self, until: float) -> None:
+        self.now = max(self.now, until)
+        self.tell_cloud(events.DeadlineReached())
+
     def _evaluate(self, part: Slice) -> tuple[int, ...]:
+        if part.copy_of is not None:
+            self.copies += 1
+            self.target_cache[part.sequence] = list(self.target_cache[part.copy_of])
         cache = self.target_cache.setdefault(part.sequence, [])
         assert part.base <= len(cache), "a slice beyond the cache"
         del cache[part.base :]
@@ -187,15 +219,27 @@ class World:
         actions = [action for edge in self.edges for action in edge.possible()]
         if self.running is not None:
             actions.append(self.finish_pass)
+            if self.losses:
+                actions.append(self.lose_engine)
         if self.reported:
             actions.append(self._answer_report)
         return actions
+
+    def timers(self) -> list[Callable[[], None]]:
+        """What happens if nothing else does for long enough."""
+        sides: list[tuple[float | None, Callable[[float], None]]] = [
+            (self.cloud.deadline(), self._let_time_pass),
+            *((edge.side.deadline(), edge._let_time_pass) for edge in self.edges),
+        ]
+        return [partial(pass_time, deadline) for deadline, pass_time in sides if deadline is not None]
 
     def play(self, choices: Sequence[int], steps_max: int = 5_000) -> None:
         """Follow ``choices``, then go on in a fixed order until nothing can happen any more."""
         ahead = deque(choices)
         for step in range(steps_max):
             actions = self.possible()
+            if ahead or not actions or step % 7 == 0:
+                actions += self.timers()
             if not actions:
                 break
             self.now += 0.001
@@ -234,6 +278,8 @@ class EdgeWorld:
 
         self.whims = 0
         """So often may it propose something without a report."""
+
+        self.opened = self.waits = 0
 
     def tell(self, event: events.EdgeEvent) -> None:
         for command in self.side.handle(event, self.world.now):
@@ -279,7 +325,8 @@ class EdgeWorld:
                 raise AssertionError(f"a generation failed: {failure}")
             case commands.CloseLink(failure):
                 raise AssertionError(f"the edge closed the link: {failure}")
-            case commands.ReleaseDraft() | commands.TuneThresholds():
+            case _:
+                self.waits += isinstance(command, commands.NoteWait)
                 self.reports += isinstance(command, commands.TuneThresholds)
 
     def _answer_report(self) -> None:
@@ -333,8 +380,9 @@ class EdgeWorld:
 
     def _start_turn(self, number: int) -> None:
         run = self.runs[number]
-        for unopened in range(len(self.side.sessions), number + 1):
-            self.tell(events.SessionWanted(unopened))
+        while self.opened <= number:
+            self.opened += 1
+            self.tell(events.SessionWanted(self.opened - 1))
         turn = run.turns.popleft()
         base = max(0, len(run.text) - turn.back)
         if base + len(turn.prompt) >= self.world.context:
@@ -343,6 +391,14 @@ class EdgeWorld:
         run.expected = target_path(run.text, turn.tokens_max, self.world.context)
         run.got = []
         self.tell(events.PromptGiven(number, base, turn.prompt, GREEDY, 0, turn.tokens_max))
+
+    def _leave(self, number: int) -> None:
+        self.runs[number].left = True
+        self.tell(events.SessionLeft(number))
+
+    def _let_time_pass(self, until: float) -> None:
+        self.world.now = max(self.world.now, until)
+        self.tell(events.DeadlineReached())
 
     def _cancel(self, number: int) -> None:
         run = self.runs[number]
@@ -381,6 +437,8 @@ class EdgeWorld:
             actions.append(lambda: self._start_turn(number))
         if run.expected is not None and run.turns and run.turns[0].cancel:
             actions.append(lambda: self._cancel(number))
+        if run.expected is None and not (run.turns or run.paused or run.left) and number < self.opened:
+            actions.append(lambda: self._leave(number))
         if run.paused or (run.turns and run.turns[0].back == 1):
             actions.append(lambda: self._toggle_reader(number))
         return actions

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from pipesd.errors import UsageError
 from pipesd.planner.trigger import Thresholds
-from pipesd.tuner.base import AXES, AxisName, FixedTuner, Score, Space, Trial, Unit, Verdicted, Window
+from pipesd.tuner.base import AxisName, FixedTuner, Score, Space, Trial, Unit, Verdicted, Window
 from tests.contracts.tuners import check_tuner
 
-ALL = Space(AXES)
 START = Thresholds(r1=0.7, r2=0.2, upper_tokens=5, lower_tokens=3)
 
 
@@ -25,51 +24,30 @@ def test_the_axes_of_r1_and_r2_are_logarithmic_in_the_doubt_that_is_left(at: flo
 
 
 def test_the_ends_of_the_axes_are_exact() -> None:
-    assert ALL.thresholds((0.0, 1.0, 1.0, 1.0), START) == Thresholds(0.0, 1.0, 32, 8)
-    assert ALL.thresholds((1.0, 0.0, 0.0, 0.0), START) == Thresholds(1.0, 0.0, 1, 1)
-
-
-@pytest.mark.parametrize(("at", "upper", "lower"), [(0.2, 2, 2), (0.5, 6, 3), (0.6, 8, 3), (0.9, 23, 6)])
-def test_the_axes_of_tokens_are_logarithmic(at: float, upper: int, lower: int) -> None:
-    found = ALL.thresholds((0.0, 0.0, at, at), START)
-    assert (found.upper_tokens, found.lower_tokens) == (upper, lower)
+    assert Space().thresholds((0.0, 1.0), START) == replace(START, r1=0.0, r2=1.0)
+    assert Space().thresholds((1.0, 0.0), START) == replace(START, r1=1.0, r2=0.0)
 
 
 def test_what_is_not_searched_stays() -> None:
     assert Space(("r2",)).thresholds((1.0,), START) == replace(START, r2=1.0)
-    assert Space(("upper_tokens",)).thresholds((1.0,), START) == replace(START, upper_tokens=32)
 
 
-@pytest.mark.parametrize(
-    ("name", "at", "upper", "lower"), [("upper_tokens", 0.2, 2, 2), ("lower_tokens", 1.0, 5, 5)]
-)
-def test_lower_tokens_are_at_most_upper_tokens(name: AxisName, at: float, upper: int, lower: int) -> None:
-    found = Space((name,)).thresholds((at,), START)
-    assert (found.upper_tokens, found.lower_tokens) == (upper, lower)
-
-
-@given(st.tuples(*[st.floats(0.0, 1.0)] * 2), st.integers(1, 32), st.data())
-def test_thresholds_have_their_place(r: tuple[float, float], upper: int, data: st.DataObject) -> None:
-    thresholds = Thresholds(*r, upper, data.draw(st.integers(1, min(8, upper))))
-    found = ALL.thresholds(ALL.unit(thresholds), START)
-    assert [found.r1, found.r2] == pytest.approx(r, abs=1e-9)
-    assert (found.upper_tokens, found.lower_tokens) == (upper, thresholds.lower_tokens)
-
-
-def test_more_tokens_than_the_axis_has_are_at_its_end() -> None:
-    assert Space(("upper_tokens",)).unit(Thresholds(upper_tokens=2**31 - 1)) == (1.0,)
+@given(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_thresholds_have_their_place(r1: float, r2: float) -> None:
+    found = Space().thresholds(Space().unit(Thresholds(r1, r2)), START)
+    assert [found.r1, found.r2] == pytest.approx([r1, r2], abs=1e-9)
 
 
 def test_a_grid_is_even_and_has_the_corners() -> None:
     assert Space().grid(3) == [(a, b) for a in (0.0, 0.5, 1.0) for b in (0.0, 0.5, 1.0)]
-    assert len(ALL.grid(4)) == 256
+    assert Space(("r2",)).grid(2) == [(0.0,), (1.0,)]
     with pytest.raises(UsageError, match="per_axis: must be at least 2, not 1"):
         Space().grid(1)
 
 
 @pytest.mark.parametrize("names", [(), ("r1", "r1"), ("r1", "r3")])
 def test_a_space_of_nothing_known_is_refused(names: tuple[AxisName, ...]) -> None:
-    with pytest.raises(UsageError, match="a tuner searches some of r1, r2, upper_tokens, lower_tokens"):
+    with pytest.raises(UsageError, match="a tuner searches some of r1, r2, each once"):
         Space(names)
 
 

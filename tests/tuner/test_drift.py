@@ -11,7 +11,6 @@ from pipesd.tuner.drift import STREAMS, Drift
 
 Noise = Callable[[np.random.Generator, int], Floats]
 
-TIMES = [name for name in STREAMS if name != "acceptance"]
 NOISES: dict[str, Noise] = {
     "quiet": lambda rng, count: np.exp(0.01 * rng.standard_normal(count)),
     "normal": lambda rng, count: np.exp(0.1 * rng.standard_normal(count)),
@@ -46,15 +45,6 @@ def test_noise_that_stays_as_it_is_hardly_ever_alarms(noise: Noise) -> None:
     assert count <= 1
 
 
-@pytest.mark.parametrize("share", [0.6, 0.85, 0.95])
-def test_a_rate_that_stays_as_it_is_hardly_ever_alarms(share: float) -> None:
-    count = sum(
-        len(alarms(Drift(), "acceptance", np.random.default_rng(seed).random(2_500) < share))
-        for seed in range(4)
-    )
-    assert count <= 1
-
-
 @pytest.mark.parametrize("change", [2.0, 0.5])
 @pytest.mark.parametrize(
     ("before", "noise"),
@@ -81,16 +71,6 @@ def test_a_change_by_a_third_is_found_within_twenty_five(noise: str, change: flo
     assert np.quantile(found, 0.9) <= 25
 
 
-@pytest.mark.parametrize(("before", "after", "limit"), [(0.85, 0.5, 75), (0.95, 0.5, 30), (0.5, 0.85, 75)])
-def test_another_rate_is_found(before: float, after: float, limit: int) -> None:
-    found = []
-    for seed in range(20):
-        rng, drift = np.random.default_rng(seed), Drift()
-        alarms(drift, "acceptance", rng.random(250) < before)
-        found += alarms(drift, "acceptance", rng.random(200) < after)[:1] or [999]
-    assert np.quantile(found, 0.9) <= limit
-
-
 def test_odd_samples_are_no_change() -> None:
     drift = Drift()
     values = np.full(60, 0.04)
@@ -110,14 +90,12 @@ def test_after_an_alarm_it_compares_with_what_came_since() -> None:
     assert len(alarms(drift, "draft", [0.04] * 200)) == 1
 
 
-def test_each_stream_is_by_itself_and_all_can_be_forgotten() -> None:
+def test_each_stream_is_by_itself() -> None:
     drift = Drift()
-    for name in TIMES:
+    for name in STREAMS:
         assert alarms(drift, name, [0.04] * 40) == []
-    assert alarms(drift, "pass", [0.04] * 40) == []
     assert alarms(drift, "link", [0.08] * 10) != []
-    drift.reset()
-    assert alarms(drift, "draft", [0.4] * 40) == []
+    assert alarms(drift, "pass", [0.04] * 40) == []
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -125,13 +103,13 @@ def test_each_stream_is_by_itself_and_all_can_be_forgotten() -> None:
 def test_what_is_no_value_says_nothing(name: str, wrong: float) -> None:
     drift = Drift()
     assert alarms(drift, name, [1.0] * 60 + [wrong] * 100) == []
-    assert alarms(drift, name, [0.3] * 100 if name != "acceptance" else [0.0] * 100) != []
+    assert alarms(drift, name, [0.3] * 100) != []
 
 
 def test_no_time_at_all_is_a_very_short_one() -> None:
     drift = Drift()
-    assert alarms(drift, "occupancy", [0.0, 1e-5] * 40) == []
-    assert alarms(drift, "occupancy", [0.01] * 10) != []
+    assert alarms(drift, "link", [0.0, 1e-5] * 40) == []
+    assert alarms(drift, "link", [0.01] * 10) != []
 
 
 def test_an_unknown_stream_is_refused() -> None:

@@ -1,9 +1,7 @@
 """The paper's tuner, for comparison."""
 
 import numpy as np
-import pytest
 
-from pipesd.errors import UsageError
 from pipesd.planner.trigger import Thresholds
 from pipesd.tuner.base import Score, Space, Unit
 from pipesd.tuner.paper import EVALUATIONS, PaperTuner
@@ -59,8 +57,3 @@ def test_what_ran_best_is_what_it_goes_on_with() -> None:
     tuner.forget()
     assert tuner.best() is None
     assert tuner.ask().unit not in scores
-
-
-def test_it_searches_r1_and_r2_only() -> None:
-    with pytest.raises(UsageError, match="the paper's tuner searches r1 and r2, not r1, upper_tokens"):
-        PaperTuner(Space(("r1", "upper_tokens")), seed=1)

@@ -7,7 +7,7 @@ import pytest
 
 from pipesd.errors import UsageError
 from pipesd.tuner.base import Verdicted, Window
-from pipesd.tuner.score import score
+from pipesd.tuner.score import ENERGY_MS_PER_J, score
 from pipesd.values import Objective
 
 ONE = Verdicted(tokens=4, elapsed_s=0.2, cloud_s=0.04)
@@ -29,8 +29,10 @@ def test_verdicts_count_by_their_tokens() -> None:
 
 def test_energy_counts_where_it_is_measured() -> None:
     measured = replace(ONE, energy_j=2.0)
-    assert score(window(measured, measured), "latency", energy_weight=10.0).value_ms == pytest.approx(55.0)
-    assert score(window(measured, ONE), "latency", energy_weight=10.0).value_ms == pytest.approx(50.0)
+    joule_ms = ENERGY_MS_PER_J * 2.0 / 4
+    assert score(window(measured, measured), "cost").value_ms == pytest.approx(90.0 + 4 * joule_ms)
+    assert score(window(measured, measured), "latency").value_ms == pytest.approx(50.0)
+    assert score(window(measured, ONE), "cost").value_ms == pytest.approx(90.0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 16])

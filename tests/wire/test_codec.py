@@ -251,7 +251,7 @@ def test_what_is_not_a_frame_is_malformed(body: bytes, message: str) -> None:
         ),
         ((16, "31337", [0, [], [], [], []]), "Telemetry.objective: a value out of its bounds"),
         (
-            (16, "cost", [0, [[1, float("nan"), 0.0]], [], [], []]),
+            (16, "cost", [0, [[1, float("nan"), 0.0, 0.0]], [], [], []]),
             "Telemetry.report: expected `float` >= 0.0",
         ),
         ((7, 1, "MzEzMzc="), "Opened.lease: expected `bytes`, got `str`"),

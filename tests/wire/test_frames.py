@@ -61,7 +61,8 @@ def test_defaults_come_last(kind: type[Any]) -> None:
 
 def test_greetings_of_later_versions_are_understood() -> None:
     assert convert(Hello, 9, "pipesd/9", 151_936, "new", [1, 2], None) == Hello(9, "pipesd/9", 151_936)
-    assert convert(Refuse, "version", "too old", 9, b"new") == Refuse("version", "too old")
+    assert convert(Refuse, "version", "too old", 0, b"new") == Refuse("version", "too old")
+    assert convert(Refuse, "version", "of an earlier version") == Refuse("version", "of an earlier version")
 
 
 def test_other_frames_have_no_room_for_unknown_fields() -> None:
@@ -112,8 +113,15 @@ def test_numbers_out_of_range_are_refused(kind: type[Any], fields: tuple[object,
         ("trial", [0, 2**53 - 1], [-1, 2**53, 1.0, None]),
         (
             "verdicts",
-            [[], [[0, 0.0, 0.0]], [[1, 5.0, 2.0]] * 4_096],
-            [[[1, 5.0, 2.0]] * 4_097, [[-1, 5.0, 2.0]], [[1, -0.5, 2.0]], [[1, 5.0, 2.0**53]], [[1, 5.0]]],
+            [[], [[0, 0.0, 0.0, 0.0]], [[1, 5.0, 2.0, 9.0]] * 4_096],
+            [
+                [[1, 5.0, 2.0, 9.0]] * 4_097,
+                [[-1, 5.0, 2.0, 9.0]],
+                [[1, -0.5, 2.0, 9.0]],
+                [[1, 5.0, 2.0**53, 9.0]],
+                [[1, 5.0, 2.0, -9.0]],
+                [[1, 5.0, 2.0]],
+            ],
         ),
         (
             "drafts",
@@ -135,6 +143,6 @@ def test_what_a_report_may_hold_is_bounded(field: str, good: list[object], bad: 
 
 def test_the_longest_report_fits_a_frame() -> None:
     most = 2**53 - 1
-    verdicts = ((most, float(most), float(most)),) * 4_096
+    verdicts = ((most, float(most), float(most), float(most)),) * 4_096
     report = TrialReport(most, verdicts, ((0.1, 0.1, True),) * 4_096, (0.1,) * 4_096, (float(most),) * 16)
     assert len(encode(frames.Telemetry("balanced", report))) < FRAME_BYTES_MAX

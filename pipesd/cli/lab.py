@@ -8,6 +8,7 @@ import click
 
 import pipesd
 from pipesd.cli.lab_options import scenario_option, seed_option, wire_option
+from pipesd.cli.load import load as many_edges
 from pipesd.cli.paper import paper
 from pipesd.cli.process import Commands
 from pipesd.cli.record import record
@@ -67,6 +68,7 @@ def run(traces: Sequence[str], prompts: Sequence[str], scenario: str, as_json: b
 
 
 lab_commands.add_command(link)
+lab_commands.add_command(many_edges)
 lab_commands.add_command(paper)
 lab_commands.add_command(record)
 lab_commands.add_command(timeline)

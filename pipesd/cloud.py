@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager, closing
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from pipesd import tls
 from pipesd.actors.compute import Compute, ModelledCompute, Pace, ThreadCompute, run_once
 from pipesd.actors.connection import ConnectionLimits
 from pipesd.actors.gateway import Gateway
-from pipesd.actors.link import listening
+from pipesd.actors.link import Tls, listening
 from pipesd.actors.runtime import Hooks
 from pipesd.address import host_port
 from pipesd.config import CloudConfig
@@ -63,6 +64,8 @@ async def serve(config: CloudConfig, *, observers: Sequence[Observer] = ()) -> A
     Raises ``ConfigError`` or ``EngineError``, each with one sentence that says what to do.
     """
     host, port = host_port(config.listen, name="listen")
+    context = tls.of_cloud(config)
+    secured = None if context is None else Tls(context, config.handshake_timeout_s, config.stop_timeout_s)
     with closing(await run_once("pipesd-energy", lambda: open_energy(config))) as energy:
         async with _metrics(config, energy) as (metrics, metrics_address), _opened(config) as engine:
             if metrics is not None:
@@ -70,7 +73,7 @@ async def serve(config: CloudConfig, *, observers: Sequence[Observer] = ()) -> A
                 observers = (*observers, metrics)
             hooks = Hooks(observers=observers, clock=monotonic)
             gateway = make_gateway(config, engine, compute_for(config, engine), hooks, energy)
-            async with gateway.running(), listening(host, port, gateway.accept) as address:
+            async with gateway.running(), listening(host, port, gateway.accept, secured) as address:
                 yield Cloud(*address, metrics_address)
 
 

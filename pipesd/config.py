@@ -6,7 +6,7 @@ Every ``ConfigError`` starts with the name of what is wrong.
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pipesd.address import host_port
+from pipesd.address import host_port, is_loopback
 from pipesd.errors import ConfigError, UsageError
 from pipesd.hints import checked, hints_of
 from pipesd.power import check_declared
@@ -93,6 +93,16 @@ class CommonConfig:
     tokens_max: Count = 256
     """Most tokens of one answer."""
 
+    tls_cert: str = ""
+    """A certificate to show to the other side, in a PEM file; with ``tls_key``. A cloud then speaks TLS."""
+
+    tls_key: str = ""
+    """The key of ``tls_cert``, without a password."""
+
+    tls_ca: str = ""
+    """The authorities that must have signed the other side's certificate, in a PEM file; ``system``: those of
+    this machine. An edge then speaks TLS, a cloud lets nobody in without a certificate."""
+
     ping_after_s: Seconds = 10.0
     """Ask the peer for a sign of life after hearing nothing for so long."""
 
@@ -115,6 +125,9 @@ class CommonConfig:
                 raise ConfigError(
                     f"{name}: is for the engine {engine}; leave it out, or set engine to {engine}"
                 )
+        if bool(self.tls_cert) != bool(self.tls_key):
+            alone, missing = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
+            raise ConfigError(f"{alone}: is of no use without {missing}; give both, or neither")
         if self.silent_after_s <= self.ping_after_s:
             raise ConfigError(
                 f"silent_after_s: must be above ping_after_s ({self.ping_after_s}), "
@@ -196,6 +209,8 @@ class EdgeConfig(CommonConfig):
     def __post_init__(self) -> None:
         CommonConfig.__post_init__(self)  # slots rebuild the class, so super() without arguments fails
         host_port(self.cloud, name="cloud", lowest_port=1)
+        if self.tls_cert and not self.tls_ca:
+            raise ConfigError("tls_cert: is shown over TLS only; give tls_ca too")
         self._check_pace("draft_ms")
         if self.upper_tokens is None:
             return
@@ -267,6 +282,9 @@ class CloudConfig(CommonConfig):
     busy_retry_s: Seconds = 2.0
     """When an edge that was turned away for lack of room is told to try again."""
 
+    insecure: bool = False
+    """Listen for others than this machine without TLS: whoever is on the way can read and change texts."""
+
     handshake_timeout_s: Seconds = 10.0
     """How long a peer may take to introduce itself."""
 
@@ -288,7 +306,14 @@ class CloudConfig(CommonConfig):
 
     def __post_init__(self) -> None:
         CommonConfig.__post_init__(self)  # slots rebuild the class, so super() without arguments fails
-        host_port(self.listen, name="listen")
+        host, _ = host_port(self.listen, name="listen")
+        if self.tls_ca and not self.tls_cert:
+            raise ConfigError("tls_ca: edges are asked for certificates over TLS only; give tls_cert too")
+        if not (self.tls_cert or self.insecure or is_loopback(host)):
+            raise ConfigError(
+                f"listen: {host} may be reached from elsewhere, and nothing is encrypted; give tls_cert and "
+                "tls_key (pipesd-cloud keygen makes them), or say insecure"
+            )
         if self.metrics:
             host_port(self.metrics, name="metrics")
         check_declared(self.energy, self.power_busy_watts, self.power_idle_watts)

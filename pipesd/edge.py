@@ -14,7 +14,7 @@ from functools import partial
 from time import monotonic
 from typing import SupportsIndex
 
-from pipesd import learned
+from pipesd import learned, tls
 from pipesd.actors.compute import Compute, LentCompute, ModelledCompute, Pace, ThreadCompute, run_once
 from pipesd.actors.connection import LinkStatistics
 from pipesd.actors.edge_runtime import EdgeRuntime, TokenStream
@@ -275,12 +275,13 @@ async def connect(config: EdgeConfig, *, observers: Sequence[Observer] = ()) -> 
     if policy.writers == "edge":
         raise ConfigError("policy: edge-only needs no cloud; use pipesd.alone.edge_alone instead of connect")
     host, port = host_port(config.cloud, name="cloud")
+    context = tls.of_edge(config)
     engine = await run_once("pipesd-draft", lambda: open_draft(config))
     compute = _compute(config, engine)
     hooks = Hooks(observers=observers, clock=monotonic)
 
     async def enter(stack: AsyncExitStack) -> Edge:
-        link = await open_tcp_link(host, port, config.connect_timeout_s)
+        link = await open_tcp_link(host, port, config.connect_timeout_s, context)
         return await stack.enter_async_context(
             connect_over(config, link, engine, LentCompute(compute), hooks)
         )

@@ -1,6 +1,6 @@
 import pytest
 
-from pipesd.address import host_port
+from pipesd.address import host_port, is_loopback
 from pipesd.errors import ConfigError
 
 
@@ -43,3 +43,14 @@ def test_an_address_is_taken_apart(text: str, address: tuple[str, int]) -> None:
 def test_a_broken_address_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^listen: "):
         host_port(text, name="listen")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_here"),
+    [
+        *((host, True) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost")),
+        *((host, False) for host in ("0.0.0.0", "::", "10.0.0.1", "localhost.example")),
+    ],
+)
+def test_what_only_this_machine_can_reach(host: str, is_here: bool) -> None:
+    assert is_loopback(host) == is_here

@@ -4,7 +4,7 @@ import inspect
 import re
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 
@@ -227,4 +227,46 @@ def test_bounds_themselves_are_allowed() -> None:
     assert (EdgeConfig(threads=1_024).threads, EdgeConfig(context_tokens=2).context_tokens) == (1_024, 2)
     assert [EdgeConfig(kv_sequences=number).kv_sequences for number in (1, 256)] == [1, 256]
     assert (edge.window_tokens, edge.r2) == (1, 1.0)
-    assert CloudConfig(listen="[::]:0", seed=2**63 - 1, tokens_max=1).seed == 2**63 - 1
+    assert CloudConfig(listen="[::1]:0", seed=2**63 - 1, tokens_max=1).seed == 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "says"),
+    [
+        (
+            CloudConfig,
+            {"listen": "0.0.0.0:7433"},
+            "listen: 0.0.0.0 may be reached from elsewhere, and nothing",
+        ),
+        (CloudConfig, {"listen": "[::]:7433"}, "listen: :: may be reached from elsewhere"),
+        (
+            CloudConfig,
+            {"listen": "cloud.example:7433"},
+            "listen: cloud.example may be reached from elsewhere",
+        ),
+        (CloudConfig, {"tls_ca": "ca.pem"}, "tls_ca: edges are asked for certificates over TLS only"),
+        (CloudConfig, {"tls_cert": "cert.pem"}, "tls_cert: is of no use without tls_key; give both"),
+        (EdgeConfig, {"tls_key": "key.pem"}, "tls_key: is of no use without tls_cert; give both"),
+        (
+            EdgeConfig,
+            {"tls_cert": "c.pem", "tls_key": "k.pem"},
+            "tls_cert: is shown over TLS only; give tls_ca",
+        ),
+    ],
+)
+def test_what_is_not_safe_or_makes_no_sense_is_refused(
+    kind: type[EdgeConfig | CloudConfig], settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        kind(**settings)
+    assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "[::1]", "localhost"])
+def test_this_machine_alone_needs_no_tls(host: str) -> None:
+    assert CloudConfig(listen=f"{host}:7433").tls_cert == ""
+
+
+@pytest.mark.parametrize("how", [{"insecure": True}, {"tls_cert": "cert.pem", "tls_key": "key.pem"}])
+def test_others_are_let_in_over_tls_or_if_it_is_said(how: dict[str, Any]) -> None:
+    assert CloudConfig(listen="0.0.0.0:7433", **how).listen == "0.0.0.0:7433"

@@ -97,6 +97,9 @@ NEEDS: dict[str, dict[str, Any]] = {
     **{name: {"engine": "replay"} for name in ("draft_ms", "pass_ms", "pass_token_ms")},
     **{name: {"engine": "torch"} for name in ("device", "dtype")},
     "power_idle_watts": {"power_busy_watts": 60.0},
+    "tls_cert": {"tls_key": "key.pem", "tls_ca": "ca.pem"},
+    "tls_key": {"tls_cert": "cert.pem", "tls_ca": "ca.pem"},
+    "tls_ca": {"tls_cert": "cert.pem", "tls_key": "key.pem"},
 }
 """What settings mean nothing without."""
 
@@ -109,7 +112,7 @@ def a_value_for(kind: type[CommonConfig], name: str) -> Any:
         "prompts": "raw",
         "traces": ("a.jsonl", "b.jsonl"),
         "cloud": "[::1]:7000",
-        "listen": "0.0.0.0:0",
+        "listen": "[::1]:0",
         "upper_tokens": 9,
         "lower_tokens": 1,
         "policy": "hsl",

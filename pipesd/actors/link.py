@@ -1,4 +1,4 @@
-"""One stream of bytes between an edge and a cloud: the ``Link`` protocol, and TCP behind it.
+"""One stream of bytes between an edge and a cloud: the ``Link`` protocol, and TCP or TLS behind it.
 
 Nothing above this file knows sockets. ``lab.link`` offers the same in memory.
 """
@@ -6,9 +6,11 @@ Nothing above this file knows sockets. ``lab.link`` offers the same in memory.
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from pipesd.errors import ConfigError, LinkError
 
@@ -32,10 +34,29 @@ class Link(Protocol):
         """Wait for more bytes; empty at the end. Raises ``LinkError`` if the stream is broken."""
 
     async def end(self) -> None:
-        """Send no more; what was sent arrives, and then the end does. Receiving goes on."""
+        """Send no more; what was sent arrives, and then the end does. Receiving goes on, but with TLS what
+        still comes is dropped."""
 
     def abort(self, reason: str = CLOSED_HERE) -> None:
         """Close both directions at once; whoever waits gets ``LinkError`` with ``reason``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a server speaks TLS."""
+
+    context: ssl.SSLContext
+    handshake_s: float
+    shutdown_s: float
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """For ``asyncio.start_server``."""
+        return {
+            "ssl": self.context,
+            "ssl_handshake_timeout": self.handshake_s,
+            "ssl_shutdown_timeout": self.shutdown_s,
+        }
 
 
 class TcpLink:
@@ -46,7 +67,8 @@ class TcpLink:
         self._writer = writer
         self._ended = False
         self._cut_reason: str | None = None
-        writer.transport.set_write_buffer_limits(high=0)
+        # With 0, asyncio's TLS would wait for ever: it pauses at what it calls high water, not above it.
+        writer.transport.set_write_buffer_limits(high=1, low=0)
         connection = writer.get_extra_info("socket")
         with suppress(OSError):  # a link that is broken already says so when it is used
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -75,7 +97,10 @@ class TcpLink:
         with _broken_is_lost():
             self._require_open()
             self._ended = True
-            self._writer.write_eof()
+            if self._writer.can_write_eof():
+                self._writer.write_eof()
+            else:
+                self._writer.close()
 
     def abort(self, reason: str = CLOSED_HERE) -> None:
         """Close both directions at once."""
@@ -95,15 +120,19 @@ def _broken_is_lost() -> Iterator[None]:
         raise LinkError(f"the connection was lost ({_reason(error)})") from error
 
 
-async def open_tcp_link(host: str, port: int, timeout_s: float) -> TcpLink:
-    """Connect. Raises ``LinkError`` if nobody answers within ``timeout_s``."""
+async def open_tcp_link(host: str, port: int, timeout_s: float, tls: ssl.SSLContext | None = None) -> TcpLink:
+    """Connect. Raises ``LinkError`` if nobody answers within ``timeout_s``, or not as TLS wants it."""
     try:
         async with asyncio.timeout(timeout_s):
-            return TcpLink(*await asyncio.open_connection(host, port))
+            return TcpLink(*await asyncio.open_connection(host, port, ssl=tls))
     except TimeoutError:
         raise LinkError(
             f"{host}:{port} did not answer within {timeout_s:g} s; check the address and the network"
         ) from None
+    except ssl.SSLError as error:
+        raise LinkError(
+            f"{host}:{port} cannot be trusted, or speaks no TLS ({_tls_reason(error)}); check tls_ca"
+        ) from error
     except (OSError, ValueError) as error:  # ValueError: no such host name can exist
         raise LinkError(
             f"cannot connect to {host}:{port} ({_reason(error)}); is pipesd-cloud running there?"
@@ -111,7 +140,9 @@ async def open_tcp_link(host: str, port: int, timeout_s: float) -> TcpLink:
 
 
 @asynccontextmanager
-async def listening(host: str, port: int, accept: Callable[[Link], None]) -> AsyncIterator[tuple[str, int]]:
+async def listening(
+    host: str, port: int, accept: Callable[[Link], None], tls: Tls | None = None
+) -> AsyncIterator[tuple[str, int]]:
     """Hand every connection to ``accept`` while the context lasts; gives the address, port 0 resolved.
 
     Raises ``ConfigError`` if the address cannot be used.
@@ -121,7 +152,9 @@ async def listening(host: str, port: int, accept: Callable[[Link], None]) -> Asy
         accept(TcpLink(reader, writer))
 
     try:
-        server = await asyncio.start_server(connected, host, port, backlog=LISTEN_BACKLOG)
+        server = await asyncio.start_server(
+            connected, host, port, backlog=LISTEN_BACKLOG, **({} if tls is None else tls.settings)
+        )
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"listen: cannot listen on {host}:{port} ({_reason(error)}); choose another address or port"
@@ -133,8 +166,15 @@ async def listening(host: str, port: int, accept: Callable[[Link], None]) -> Asy
         server.close()
 
 
+def _tls_reason(error: ssl.SSLError) -> str:
+    said = getattr(error, "verify_message", "") or error.reason or "the handshake failed"
+    return str(said).replace("_", " ").lower()
+
+
 def _reason(error: OSError | ValueError) -> str:
     """The system's own words, without the address asyncio adds to them."""
+    if isinstance(error, ssl.SSLError):
+        return _tls_reason(error)
     if isinstance(error, ValueError):
         return "the host name is impossible"
     if isinstance(error, socket.gaierror) or error.errno is None:

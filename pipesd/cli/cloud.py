@@ -9,6 +9,7 @@ import click
 
 import pipesd
 from pipesd.alone import alone
+from pipesd.cli.keygen import keygen
 from pipesd.cli.models import model_file, pull_command
 from pipesd.cli.options import OF_AN_ANSWER, answer_options, prompt_options
 from pipesd.cli.output import Writer
@@ -31,6 +32,10 @@ _OF_A_SERVER = frozenset(
         "pass_sessions",
         "prefill_tokens_max",
         "busy_retry_s",
+        "insecure",
+        "tls_cert",
+        "tls_key",
+        "tls_ca",
         "sessions_max",
         "edge_sessions_max",
         "connections_max",
@@ -86,7 +91,9 @@ async def _serve(config: CloudConfig, seen: Sequence[Observer]) -> signal.Signal
             server.stop()
 
         with signals(stop):
-            say(f"pipesd-cloud: ready on {_shown(*server.address)}")
+            say(f"pipesd-cloud: ready on {_shown(*server.address)}{' with TLS' if config.tls_cert else ''}")
+            if config.insecure and not config.tls_cert:
+                say("pipesd-cloud: without TLS: whoever is on the way can read and change what is said")
             if server.metrics_address is not None:
                 say(f"pipesd-cloud: metrics at http://{_shown(*server.metrics_address)}/metrics")
             await server.wait_stopped()
@@ -127,3 +134,4 @@ async def _chat(config: CloudConfig, stop: Sequence[str], *, show_ids: bool) -> 
 
 
 cloud_commands.add_command(pull_command("target"))
+cloud_commands.add_command(keygen)

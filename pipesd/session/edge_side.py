@@ -132,7 +132,8 @@ class EdgeSide:
                 if self._phase is EdgePhase.CONNECTING:
                     yield self._greet(now)
             case events.LinkClosed(reason):
-                yield from self._end(Failure("link", reason))
+                hint = "; if it speaks TLS, give tls_ca" if self._phase is EdgePhase.GREETING else ""
+                yield from self._end(Failure("link", reason + hint))
             case events.BytesRejected(code, message):
                 raise PeerError(code, message)
             case events.DeadlineReached():

@@ -62,6 +62,8 @@ def _option(name: str, hint: Any, description: str) -> Callable[[Any], Any]:  # 
         return click.option(f"--{flag.removesuffix('s')}", name, multiple=True, help=text)
     if get_origin(kind) is Literal:
         return click.option(f"--{flag}", name, type=click.Choice(get_args(kind)), help=text)
+    if kind is bool:
+        return click.option(f"--{flag}/--no-{flag}", name, default=None, help=text)
     return click.option(f"--{flag}", name, type=kind, help=text)
 
 

@@ -92,14 +92,19 @@ class CloudSession:
         return min(len(self._tokens), self._grant.chunk_tokens)
 
     @property
-    def prefix(self) -> list[int]:
-        """The whole chunks that its first prompt begins with, short of the last token of the text."""
-        return self._chunks(len(self._tokens) - 1)
+    def tokens(self) -> list[int]:
+        """All confirmed tokens; to be read only."""
+        return self._tokens
 
     @property
-    def cached_prefix(self) -> list[int]:
-        """Those of them that are in the model's cache."""
-        return self._chunks(self._cached)
+    def prefix_tokens(self) -> int:
+        """Tokens in the whole chunks that its first prompt begins with, short of the last of the text."""
+        return self._in_chunks(len(self._tokens) - 1)
+
+    @property
+    def cached_prefix_tokens(self) -> int:
+        """How many of them are in the model's cache."""
+        return self._in_chunks(self._cached)
 
     @property
     def may_ride(self) -> bool:
@@ -242,10 +247,10 @@ class CloudSession:
         """It has no place any more: what it needs is read anew."""
         self.sequence, self._cached, self._copy_of = None, 0, None
 
-    def _chunks(self, tokens: int) -> list[int]:
-        """The whole chunks of the first prompt among the first ``tokens``."""
+    def _in_chunks(self, tokens: int) -> int:
+        """How many of the first ``tokens`` are in whole chunks of the first prompt."""
         tokens = min(tokens, self._text.first_prompt_tokens)
-        return self._tokens[: tokens - tokens % self._grant.chunk_tokens]
+        return tokens - tokens % self._grant.chunk_tokens
 
     # -- what the target says ---------------------------------------------------------------------------
 

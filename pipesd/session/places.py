@@ -25,9 +25,11 @@ class _Place:
     """Whole chunks that a session which has left began with, and which are in the cache still."""
 
     @property
-    def prefix(self) -> list[int]:
-        """The whole chunks of a first prompt that can be copied from here."""
-        return self.rest if self.session is None else self.session.cached_prefix
+    def prefix(self) -> tuple[list[int], int]:
+        """A text, and how many of its first tokens, whole chunks of a prompt, can be copied from here."""
+        if self.session is None:
+            return self.rest, len(self.rest)
+        return self.session.tokens, self.session.cached_prefix_tokens
 
 
 class Places:
@@ -64,7 +66,7 @@ class Places:
         if session.sequence is None:
             return None
         place = self._places[session.sequence]
-        place.rest, place.session = session.cached_prefix, None
+        place.rest, place.session = session.tokens[: session.cached_prefix_tokens], None
         session.stand()
         return None if place.rest else place.sequence
 
@@ -119,8 +121,8 @@ class Places:
 
     def _shared(self, session: CloudSession, place: _Place) -> int:
         """How many tokens of whole chunks both begin with."""
-        ours, theirs, size = session.prefix, place.prefix, self._chunk_tokens
-        shared, most = 0, min(len(ours), len(theirs))
+        ours, (theirs, most), size = session.tokens, place.prefix, self._chunk_tokens
+        shared, most = 0, min(most, session.prefix_tokens)
         while shared < most and ours[shared : shared + size] == theirs[shared : shared + size]:
             shared += size
         return shared

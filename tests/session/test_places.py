@@ -122,7 +122,7 @@ def test_a_beginning_that_many_share_outlives_others() -> None:
     for tokens in (COMMON, (9,), (10,)):
         places.leave(seated(places, *tokens, 3))
     other = seated(places, 11)
-    assert session(*COMMON, 4).prefix == list(COMMON)
+    assert session(*COMMON, 4).prefix_tokens == len(COMMON)
     after = session(*COMMON, 4)
     places.take(after, (), 0.0)
     assert after.unread_tokens == 1

@@ -157,7 +157,7 @@ def test_a_place_that_holds_less_than_is_thought_is_found(monkeypatch):
     monkeypatch.setattr(
         CloudSession,
         "sit",
-        lambda self, sequence, cached, copy_of: sound(self, sequence, len(self.prefix), copy_of),
+        lambda self, sequence, cached, copy_of: sound(self, sequence, self.prefix_tokens, copy_of),
     )
     found = 0
     for seed in range(20):

@@ -1,4 +1,4 @@
-"""The door to blocking work. Only this file knows threads. Tests and the lab swap the door alone.
+"""The door to blocking work. No other actor knows threads. Tests and the lab swap the door alone.
 
 One piece of work at a time: a model is never entered twice.
 """

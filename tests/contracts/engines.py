@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 from msgspec import structs
 
+from pipesd.engines.alone import answer_alone
 from pipesd.engines.base import DraftEngine, TargetEngine, Tokenizer
 from pipesd.errors import EngineError
 from pipesd.values import Proposal, Sampling, Slice
@@ -58,6 +59,22 @@ def check_chunks_do_not_matter(make: Callable[[], TargetEngine], prompt: Sequenc
     for size in (1, 2, 3, len(text) - 1):
         assert target.prompt(1, text, size) == at_once, f"chunks of {size} give another token"
     _release(target.engine)
+
+
+def check_more_texts_than_slots(engine: TargetEngine, texts: Sequence[Sequence[int]]) -> None:
+    """For exact engines with fewer slots than ``texts``: passes over all of them say what each says alone."""
+    alone = [answer_alone(engine, text, sampling=GREEDY, seed=SEED, tokens_max=PATH)[0] for text in texts]
+    target = _Target(engine, GREEDY)
+    for number, text in enumerate(texts):
+        assert target.prompt(number, list(text)) == alone[number][0], "another first token"
+    for at, count in ((0, 3), (3, 5), (8, 2)):
+        parts = [
+            (number, len(text) + at, said[at : at + count], count)
+            for number, (text, said) in enumerate(zip(texts, alone, strict=True))
+        ]
+        assert target.forward(*parts) == [said[at + 1 : at + count + 1] for said in alone]
+    for number in range(len(texts)):
+        engine.release(number)
 
 
 def _some_text(tokenizer: Tokenizer) -> list[int]:

@@ -151,3 +151,4 @@ def test_a_cloud_that_is_killed_leaves_no_engine_behind() -> None:
         cloud.kill()
         cloud.wait(PATIENCE_S)
         engine.wait(PATIENCE_S)
+        assert not engine.is_running()

@@ -12,7 +12,7 @@ from pipesd.engines.llama import Model
 from pipesd.engines.llama_pair import LlamaDraft, LlamaTarget
 from pipesd.errors import EngineError, InterruptedStepError
 from pipesd.values import Sampling, Slice
-from tests.contracts.engines import check_draft_engine, check_target_engine
+from tests.contracts.engines import check_draft_engine, check_more_texts_than_slots, check_target_engine
 
 pytestmark = pytest.mark.models
 
@@ -65,21 +65,7 @@ def test_the_context_is_no_longer_than_the_models(model: Model) -> None:
 def test_a_pass_over_more_texts_than_slots_is_as_exact_as_each_alone(
     model: Model, target: LlamaTarget
 ) -> None:
-    texts = [text_of(model, length) for length in (9, 60, 25, 100)]
-    alone = [answer_alone(target, text, sampling=GREEDY, seed=0, tokens_max=12)[0] for text in texts]
-    for number, text in enumerate(texts):
-        for start in range(0, len(text), 48):
-            chunk = tuple(text[start : start + 48])
-            target.forward([Slice(number, start, chunk, 0, True, GREEDY, 0)])
-    for at, count in ((0, 3), (3, 5), (8, 2)):
-        parts = [
-            output(number, len(text) + at, said[at : at + count], count)
-            for number, (text, said) in enumerate(zip(texts, alone, strict=True))
-        ]
-        expected = [tuple(said[at + 1 : at + count + 1]) for said in alone]
-        assert target.forward(parts) == expected
-    for number in range(len(texts)):
-        target.release(number)
+    check_more_texts_than_slots(target, [text_of(model, length) for length in (9, 60, 25, 100)])
 
 
 def test_a_text_beyond_the_context_fails_and_leaves_the_others_alone(

@@ -1,5 +1,8 @@
 """Options that several commands of the lab share."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import click
 
 from pipesd.cli.options import Command
@@ -42,3 +45,17 @@ def seed_option(command: Command) -> Command:
         help="Fixes jitter, losses and changes of rate.",
     )(command)
     return command
+
+
+def output_option(description: str, default: Path | None = None) -> Callable[[Command], Command]:
+    """What decorates a command with ``-o``, the folder it writes to."""
+    return click.option(
+        "-o",
+        "--output",
+        "folder",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        default=default,
+        show_default=default is not None,
+        help=description,
+    )

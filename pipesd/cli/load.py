@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import click
 
-from pipesd.cli.lab_options import scenario_option, seed_option
+from pipesd.cli.lab_options import output_option, scenario_option, seed_option
 from pipesd.cli.options import Command
 from pipesd.cli.process import say
 from pipesd.engines.choose import cores
@@ -121,14 +121,9 @@ def _options(command: Command) -> Command:
     help="In wall time over loopback, on this engine; toys and recordings keep the scenario's pace.",
 )
 @click.option("--jobs", type=click.IntRange(0, _MANY), default=0, help="Processes for -o; 0: one a core.")
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help=f"Compare all systems at {', '.join(map(str, DOUBLED))} edges, and write {LOAD_PAGE} and "
-    f"{LOAD_PICTURE} there.",
+@output_option(
+    f"Compare all systems at {', '.join(map(str, DOUBLED))} edges, and write {LOAD_PAGE} and "
+    f"{LOAD_PICTURE} there."
 )
 @click.option("--json", "as_json", is_flag=True, help="Give one JSON object.")
 def load(folder: Path | None, engine: Engine | None, jobs: int, as_json: bool, **given: Any) -> None:  # noqa: ANN401

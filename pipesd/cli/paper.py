@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipesd.cli.lab_options import seed_option
+from pipesd.cli.lab_options import output_option, seed_option
 from pipesd.cli.process import say
 from pipesd.errors import UsageError, one_line
 from pipesd.lab.gantt import draw
@@ -23,16 +23,7 @@ def paper_command(grid: Grid, processes: int = 0) -> click.Command:
     """``paper`` for what is in this grid, played in so many processes; 0: one for each core."""
 
     @click.command("paper")
-    @click.option(
-        "-o",
-        "--output",
-        "folder",
-        metavar="DIR",
-        type=click.Path(path_type=Path),
-        default=Path("docs", "results"),
-        show_default=True,
-        help="Where to.",
-    )
+    @output_option("Where to.", Path("docs", "results"))
     @seed_option
     @click.option("--quick", is_flag=True, help="Play few prompts of each trace, for a look.")
     def paper(folder: Path, seed: int, quick: bool) -> None:

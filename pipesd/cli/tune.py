@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pipesd.cli.lab_options import wire_option
+from pipesd.cli.lab_options import output_option, wire_option
 from pipesd.cli.options import Command
 from pipesd.cli.process import say
 from pipesd.engines.choose import cores
@@ -41,14 +41,7 @@ def tune_command(study: Study, drift_study: DriftStudy) -> click.Command:
         show_default=True,
         help="How many processes play; 0: one for each core.",
     )
-    @click.option(
-        "-o",
-        "--output",
-        "folder",
-        metavar="DIR",
-        type=click.Path(path_type=Path),
-        help=f"Write {PAGE} and its picture there.",
-    )
+    @output_option(f"Write {PAGE} and its picture there.")
     @click.option("--json", "as_json", is_flag=True, help="Give one JSON object.")
     def tune(folder: Path | None, drift: bool, jobs: int, as_json: bool, **given: Any) -> None:  # noqa: ANN401
         """Compare tuners of thresholds: what they find, after how many trials, at what cost.

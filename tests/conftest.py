@@ -3,7 +3,7 @@
 import importlib.util
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 import pytest
 
 from pipesd.engines.store import Store
+from tests.children import children
 
 if TYPE_CHECKING:
     from pipesd.engines.llama import Model
@@ -39,6 +40,15 @@ def state_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.getbasetemp() / f"state-{next(_numbers)}"
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_child_is_left() -> Iterator[None]:
+    """A process that outlives its test would be taken for one of a later test."""
+    before = children()
+    yield
+    left = children() - before
+    assert not left, f"left behind: {[child.cmdline() for child in left]}"
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from pipesd.errors import (
     UsageError,
 )
 from pipesd.values import Sampling, Slice
+from tests.children import children
 from tests.contracts.engines import check_chunks_do_not_matter, check_target_engine
 from tests.engines.odd import STUCK, odd
 
@@ -43,10 +44,6 @@ def part(tokens: tuple[int, ...] = TOKENS, base: int = 0, sequence: int = 0) -> 
 
 
 PICKS = ScriptedTarget().forward([part()])
-
-
-def children() -> set[psutil.Process]:
-    return set(psutil.Process().children())
 
 
 @contextmanager

@@ -41,7 +41,7 @@ __all__ = [
     "connect",
     "serve",
 ]
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 _HOMES = {
     "cloud": ("serve",),

@@ -1,4 +1,4 @@
-"""Where a daemon listens: HOST:PORT as text, taken apart."""
+"""Where daemons listen: HOST:PORT as text, taken apart."""
 
 import ipaddress
 
@@ -20,6 +20,11 @@ def host_port(text: str, *, name: str = "address", lowest_port: int = 0) -> tupl
     if not lowest_port <= int(port) <= 65_535:
         raise ConfigError(f"{name}: the port must be between {lowest_port} and 65535, not {port}")
     return host, int(port)
+
+
+def host_ports(text: str, *, name: str, lowest_port: int = 0) -> list[tuple[str, int]]:
+    """Hosts and ports of one or more HOST:PORT with commas between; as ``host_port``."""
+    return [host_port(part.strip(), name=name, lowest_port=lowest_port) for part in text.split(",")]
 
 
 def _is_ipv6(host: str) -> bool:

@@ -52,7 +52,13 @@ class Console(Protocol):
         """
 
     async def write(self, text: str) -> None:
-        """Show a stretch of an answer; returns when it has been taken."""
+        """Show a stretch of an answer, in the place of what was previewed; returns when it has been taken.
+
+        The stretch is empty if there is nothing but that to be taken back.
+        """
+
+    async def preview(self, text: str) -> None:
+        """Show, to a person only, what may come next and is confirmed by nobody yet."""
 
     async def say(self, line: str) -> None:
         """Show a line that is no part of an answer, below the text written so far."""
@@ -220,9 +226,24 @@ class _Answer:
         self.last_text = ""
         """What was written last; empty only if nothing was."""
 
+        self._is_previewed = False
+        """Whether something is shown that must not stay."""
+
     async def stream(self, talker: Talker, line: str) -> None:
-        async with aclosing(talker.answer(line)) as pieces:
-            async for piece in pieces:
-                if piece.text:
-                    self.last_text = piece.text
-                    await self._console.write(piece.text)
+        """Show the answer as it comes. However that ends, nothing is left that nobody has confirmed."""
+        try:
+            async with aclosing(talker.answer(line)) as pieces:
+                async for piece in pieces:
+                    await self._show(piece)
+        finally:
+            if self._is_previewed:
+                await self._console.write("")
+
+    async def _show(self, piece: Piece) -> None:
+        if not piece.verified:
+            self._is_previewed = True
+            await self._console.preview(piece.text)
+        elif piece.text or self._is_previewed:
+            self._is_previewed = False
+            self.last_text = piece.text or self.last_text
+            await self._console.write(piece.text)

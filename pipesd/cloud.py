@@ -4,8 +4,10 @@ Runs inside the caller's event loop; several may exist in one process. Nothing h
 """
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ from pipesd.engines.process import ProcessTarget
 from pipesd.errors import ConfigError
 from pipesd.observe import Observer
 from pipesd.session.rules import CloudRules, Patience
+from pipesd.tokens import Verifiers
 from pipesd.wire.frames import PROTOCOL_VERSION, Welcome, as_line
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Cloud", "cloud_rules", "compute_for", "make_gateway", "serve", "welcome_of"]
 
 
+SECRET_BYTES = 32
 REPLY_FRAMES = 128
 """When more replies wait for one edge, it is not read."""
 
@@ -131,6 +135,7 @@ def make_gateway(
         limits=limits,
         hooks=hooks,
         meter=energy.meter,
+        verifiers=Verifiers(Path(config.tokens)) if config.tokens else None,
     )
 
 
@@ -153,6 +158,10 @@ def cloud_rules(config: CloudConfig, energy: Energy | None = None) -> CloudRules
         kv_sequences=config.kv_sequences,
         prefill_tokens_max=config.prefill_tokens_max,
         busy_retry_s=config.busy_retry_s,
+        address_connections_max=config.address_connections_max,
+        lease_s=config.lease_s,
+        drain_s=config.drain_s,
+        secret=secrets.token_bytes(SECRET_BYTES),
         verify=config.verify,
         tunes=config.tuner == "on",
         busy_watts=(energy or declared(config)).busy_watts,

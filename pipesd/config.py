@@ -3,10 +3,10 @@
 Every ``ConfigError`` starts with the name of what is wrong.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from pipesd.address import host_port, is_loopback
+from pipesd.address import host_port, host_ports, is_loopback
 from pipesd.errors import ConfigError, UsageError
 from pipesd.hints import checked, hints_of
 from pipesd.power import check_declared
@@ -14,6 +14,7 @@ from pipesd.values import (
     Ahead,
     Batching,
     Objective,
+    Offline,
     PolicyName,
     PromptMode,
     Range,
@@ -154,7 +155,12 @@ class EdgeConfig(CommonConfig):
     section = "edge"
 
     cloud: str = "127.0.0.1:7433"
-    """Where the cloud listens, as HOST:PORT; IPv6 as [::1]:7433."""
+    """Where the cloud listens, as HOST:PORT; IPv6 as [::1]:7433. Of several, with commas between, the first
+    that answers is used, and the next when that is gone."""
+
+    token: str = field(default="", repr=False)
+    """The access token, or a file that holds it. Others on this machine may see flags; they see neither the
+    environment nor the settings file."""
 
     draft: str = "qwen2.5-coder-0.5b"
     """The draft model: a name that ``pipesd-edge pull`` knows, or the path of a .gguf file; with the engine
@@ -200,6 +206,16 @@ class EdgeConfig(CommonConfig):
     window_tokens: Count = 32
     """Most drafts without a verdict; at least the policy's ``upper_tokens``. The cloud may grant less."""
 
+    offline: Offline = "wait"
+    """What an answer does while no cloud can be reached: wait, and draft as far as the window goes; go on
+    with drafts, which are shown as such until they are judged; or stop."""
+
+    offline_tokens: Count = 256
+    """Most drafts of an answer that are shown without a verdict."""
+
+    offline_timeout_s: Seconds = 300.0
+    """How long to try to get a lost connection back."""
+
     busy_timeout_s: Seconds = 60.0
     """How long to wait, over several tries, for a cloud that has no room."""
 
@@ -208,7 +224,7 @@ class EdgeConfig(CommonConfig):
 
     def __post_init__(self) -> None:
         CommonConfig.__post_init__(self)  # slots rebuild the class, so super() without arguments fails
-        host_port(self.cloud, name="cloud", lowest_port=1)
+        host_ports(self.cloud, name="cloud", lowest_port=1)
         if self.tls_cert and not self.tls_ca:
             raise ConfigError("tls_cert: is shown over TLS only; give tls_ca too")
         self._check_pace("draft_ms")
@@ -275,6 +291,18 @@ class CloudConfig(CommonConfig):
 
     connections_max: Count = 256
     """Most connections open at once."""
+
+    address_connections_max: Count = 64
+    """Most connections open at once from one address."""
+
+    tokens: str = ""
+    """The file of access tokens, as pipesd-cloud token makes it; without one whoever connects is let in."""
+
+    lease_s: Seconds = 300.0
+    """How long a session is kept whose connection was lost, so that it can go on where it was."""
+
+    drain_s: Seconds = 5.0
+    """How long, when this cloud is to stop, edges still get the verdicts that they wait for."""
 
     prefill_tokens_max: Count = 65_536
     """Most tokens of all texts together that may wait to be read; further prompts are told to come later."""

@@ -61,6 +61,8 @@ class Answer:
         self._conversation = conversation
         self._text = text
         self._start = conversation.length
+        self._ahead: TextStream | None = None
+        """The text as it would be with the drafts that were previewed."""
 
     @property
     def stopped(self) -> bool:
@@ -74,7 +76,14 @@ class Answer:
 
     def take(self, tokens: tuple[int, ...]) -> Piece:
         """More tokens came; the text that can be shown now."""
+        self._ahead = None
         return self._piece(self._text.feed(tokens), tokens)
+
+    def preview(self, tokens: tuple[int, ...]) -> Piece:
+        """Drafts, behind those that were previewed since the last tokens that were taken; nothing changes."""
+        if self._ahead is None:
+            self._ahead = self._text.fork()
+        return Piece(self._ahead.feed(tokens), tokens, verified=False)
 
     def rest(self) -> Piece:
         """No more will come; the text that was held back."""

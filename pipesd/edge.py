@@ -9,7 +9,7 @@ import operator
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import SupportsIndex
@@ -17,14 +17,17 @@ from typing import SupportsIndex
 from pipesd import learned, tls
 from pipesd.actors.compute import Compute, LentCompute, ModelledCompute, Pace, ThreadCompute, run_once
 from pipesd.actors.connection import LinkStatistics
-from pipesd.actors.edge_runtime import EdgeRuntime, TokenStream
-from pipesd.actors.link import Link, open_tcp_link
+from pipesd.actors.edge_runtime import EdgeRuntime
+from pipesd.actors.lines import Dial, no_dial
+from pipesd.actors.link import Link
 from pipesd.actors.runtime import Hooks
-from pipesd.address import host_port
+from pipesd.actors.token_stream import TokenStream
+from pipesd.address import host_ports
+from pipesd.clouds import Clouds
 from pipesd.config import EdgeConfig
 from pipesd.conversation import Answer, Conversation
 from pipesd.dialogue import Dialogue, Turn
-from pipesd.edge_rules import edge_rules, policy_of, tuner_place
+from pipesd.edge_rules import edge_rules, policy_of, token_of, tuner_place
 from pipesd.engines.base import DraftEngine
 from pipesd.engines.choose import open_draft
 from pipesd.errors import ConfigError, RefusedError, UsageError
@@ -72,6 +75,8 @@ class _Options:
 class Generation:
     """One answer: iterate over it to read the text as it is confirmed.
 
+    With ``offline="draft"`` it also gives pieces that are not ``verified`` while no cloud is there. Each
+    verified piece takes the place of all such pieces before it: those alone are the target's text.
     Leaving the iteration early ends the answer; the session stays. ``result`` is there once it is complete.
     """
 
@@ -101,8 +106,11 @@ class Generation:
         turn, stream, answer = session._start(self._prompt, self._base, self._options)
         self.prompt_ids, self._answer = turn.tokens, answer
         try:
-            while tokens := await stream.next():
-                piece = answer.take(tokens)
+            while (told := await stream.next()).tokens:
+                if not told.verified:
+                    yield answer.preview(told.tokens)
+                    continue
+                piece = answer.take(told.tokens)
                 if answer.stopped:
                     session._cancel(stream)  # at once: the reader may take its time, and the cloud may go
                     yield piece
@@ -274,22 +282,23 @@ async def connect(config: EdgeConfig, *, observers: Sequence[Observer] = ()) -> 
     tuner_place(config, policy)  # raises for a tuner that would have nothing to do
     if policy.writers == "edge":
         raise ConfigError("policy: edge-only needs no cloud; use pipesd.alone.edge_alone instead of connect")
-    host, port = host_port(config.cloud, name="cloud")
     context = tls.of_edge(config)
+    token_of(config)  # raises before the model is loaded
+    clouds = Clouds(host_ports(config.cloud, name="cloud"), config.connect_timeout_s, context)
     engine = await run_once("pipesd-draft", lambda: open_draft(config))
     compute = _compute(config, engine)
     hooks = Hooks(observers=observers, clock=monotonic)
 
     async def enter(stack: AsyncExitStack) -> Edge:
-        link = await open_tcp_link(host, port, config.connect_timeout_s, context)
+        link = await clouds.first()
         return await stack.enter_async_context(
-            connect_over(config, link, engine, LentCompute(compute), hooks)
+            connect_over(config, link, engine, LentCompute(compute), hooks, clouds.dial)
         )
 
     try:
         async with AsyncExitStack() as stack:
             edge = await _when_there_is_room(lambda: enter(stack), config.busy_timeout_s)
-            await stack.enter_async_context(_remembering(edge, host))
+            await stack.enter_async_context(_remembering(edge, clouds.host))
             yield edge
     finally:
         compute.close()
@@ -329,11 +338,22 @@ async def _remembering(edge: Edge, host: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def connect_over(
-    config: EdgeConfig, link: Link, engine: DraftEngine, compute: Compute, hooks: Hooks
+    config: EdgeConfig,
+    link: Link,
+    engine: DraftEngine,
+    compute: Compute,
+    hooks: Hooks,
+    dial: Dial | None = None,
 ) -> AsyncIterator[Edge]:
-    """Like ``connect``, over a link and an engine that are there already; both are given up at the end."""
+    """Like ``connect``, over a link and an engine that are there already; both are given up at the end.
+
+    ``dial`` makes another link when that one is lost; without it, the loss is the end.
+    """
     rules = edge_rules(config, engine.context_tokens)
-    runtime = EdgeRuntime(rules, link, engine, compute, stop_s=config.stop_timeout_s, hooks=hooks)
+    if dial is None:
+        rules = replace(rules, patience=replace(rules.patience, away_s=0.0))
+    stop_s = config.stop_timeout_s
+    runtime = EdgeRuntime(rules, link, engine, compute, stop_s=stop_s, hooks=hooks, dial=dial or no_dial)
     async with runtime.running():
         welcome = await runtime.wait_ready()
         dialogue = await _dialogue(config, engine, compute, welcome)

@@ -1,7 +1,10 @@
 """What the edge decides by, from its settings: the policy, where it is tuned, and how long it is patient."""
 
 import secrets
+from pathlib import Path
 
+from pipesd.access import AccessToken
+from pipesd.address import host_ports
 from pipesd.config import EdgeConfig
 from pipesd.errors import ConfigError, UsageError
 from pipesd.planner.policies import NEVER, POLICIES, SETTINGS, Policy, adapted, check_effect
@@ -51,6 +54,20 @@ def tuner_place(config: EdgeConfig, policy: Policy) -> TunerPlace:
     return "off"
 
 
+def token_of(config: EdgeConfig) -> AccessToken | None:
+    """The access token that the settings hold, or the file that they name. Raises ``ConfigError``."""
+    if not config.token:
+        return None
+    path = Path(config.token)
+    try:
+        is_file = path.is_file()
+        text = path.read_text("ascii").strip() if is_file else config.token
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it holds no text"
+        raise ConfigError(f"token: cannot read the file of it: {reason}") from None
+    return AccessToken.parse(text)
+
+
 def edge_rules(config: EdgeConfig, draft_context_tokens: int) -> EdgeRules:
     """What the edge decides by. Raises ``ConfigError`` if the settings do not go together."""
     policy = policy_of(config)
@@ -65,6 +82,11 @@ def edge_rules(config: EdgeConfig, draft_context_tokens: int) -> EdgeRules:
             ping_after_s=config.ping_after_s,
             silent_after_s=config.silent_after_s,
             busy_s=config.busy_timeout_s,
+            away_s=config.offline_timeout_s,
         ),
+        offline=config.offline,
+        offline_tokens=config.offline_tokens,
+        clouds=len(host_ports(config.cloud, name="cloud")),
+        token=token_of(config),
         luck=secrets.randbits(64),
     )

@@ -101,7 +101,8 @@ class _Instruments:
         self.registry = CollectorRegistry()
         self.build = Info("pipesd_build", "What serves.", registry=self.registry)
         self.connections = Gauge("pipesd_connections", "Connections of edges.", registry=self.registry)
-        self.sessions = Gauge("pipesd_sessions", "Open sessions.", registry=self.registry)
+        self.sessions = Gauge("pipesd_sessions", "Sessions of edges that are there.", registry=self.registry)
+        self.resumed = self._counter("resumed", "Sessions that went on, from cache or text.", "from")
         self.passes = self._counter("passes", "Passes of the target.")
         self.failures = self._counter("pass_failures", "Passes in which the target failed.")
         self.restarts = self._counter("engine_restarts", "Times the target's engine was started anew.")
@@ -207,9 +208,11 @@ class CloudMetrics:
         match frame:
             case frames.Verdict() if judged:
                 self._verdict(frame)
-            case frames.Opened(session) if peer in self._peers:
-                self._peers[peer].add(session)
-                self._figures.sessions.inc()
+            case frames.Opened(session):
+                self._session_began(peer, session)
+            case frames.Resumed(session, need):
+                self._figures.resumed.labels("text" if need else "cache").inc()
+                self._session_began(peer, session)
             case frames.Refuse(code):
                 self._figures.refusals.labels(code).inc()
             case frames.Fault(_, code) if frame.retry_ms:
@@ -230,6 +233,11 @@ class CloudMetrics:
         figures.rejected.inc(verdict.judged - verdict.accepted)
         figures.confirmed.inc(verdict.accepted + len(verdict.tokens))
         self._energy.verdict(verdict)
+
+    def _session_began(self, peer: int, session: int) -> None:
+        if session not in self._peers.get(peer, {session}):
+            self._peers[peer].add(session)
+            self._figures.sessions.inc()
 
     def _session_ended(self, peer: int, session: int) -> None:
         sessions = self._peers.get(peer, set())

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import platformdirs
 
 from pipesd.config import CloudConfig, CommonConfig, EdgeConfig
-from pipesd.errors import ConfigError
+from pipesd.errors import ConfigError, one_line
 from pipesd.hints import from_text, hints_of
 
 SECTIONS = ("edge", "cloud")
@@ -36,8 +36,17 @@ def load(
     Without ``file``, the one named by PIPESD_CONFIG is read, or else the user's, if there is one. Raises
     ``ConfigError`` for anything that is unknown, of a wrong type or out of bounds.
     """
+    try:
+        return _loaded(
+            kind, _from_file(kind, file, environ), _from_environ(kind, environ), _from_flags(kind, flags)
+        )
+    except ConfigError as error:
+        raise ConfigError(one_line(str(error))) from None
+
+
+def _loaded(kind: type[Config], *sources: Iterable[_Setting]) -> Config:
     found: dict[str, _Setting] = {}
-    for settings in (_from_file(kind, file, environ), _from_environ(kind, environ), _from_flags(kind, flags)):
+    for settings in sources:
         found.update((setting.name, setting) for setting in settings)
     values: dict[str, Any] = {name: setting.value for name, setting in found.items()}
     try:

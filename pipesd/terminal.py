@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from pipesd.actors.compute import ThreadCompute
-from pipesd.errors import PipeSDError, UsageError, one_line
+from pipesd.errors import PipeSDError, UsageError
+from pipesd.page import Page, give_up, put, remark
 
 if TYPE_CHECKING:
     from prompt_toolkit.history import History
@@ -35,39 +36,6 @@ _READ_BYTES = 1 << 14
 """Read at once from a pipe, and so the most that is read ahead."""
 
 
-# -- writing ------------------------------------------------------------------------------------------------
-
-
-def put(output: TextIO, text: str) -> None:
-    """Write ``text`` so that it is on its way to the reader; waits for a slow one.
-
-    Raises ``BrokenPipeError`` if there is no reader any more, and ``PipeSDError`` if the system refuses for
-    another reason; then the output is given up.
-    """
-    try:
-        output.write(text)
-        output.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        give_up(output)
-        raise PipeSDError(f"cannot write the output ({error.strerror or error})") from error
-
-
-def give_up(output: TextIO) -> None:
-    """Let what is still written to ``output`` vanish, so that nothing fails once more at the exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, output.fileno())
-    os.close(nowhere)
-
-
-def remark(output: TextIO, line: str) -> None:
-    """Write a line for a person; that nobody can be told is no failure."""
-    with suppress(OSError):
-        output.write(one_line(line) + "\n")
-        output.flush()
-
-
 class _Writing:
     """What both consoles do alike: write in one thread, in the order of the calls."""
 
@@ -79,6 +47,9 @@ class _Writing:
     async def write(self, text: str) -> None:
         """Show a stretch of an answer. Raises as ``put`` does."""
         await self._thread.run(partial(put, self._answers, text), 0)
+
+    async def preview(self, text: str) -> None:
+        """Show nothing that may have to be taken back."""
 
     async def say(self, line: str) -> None:
         """Show a line that is no part of an answer."""
@@ -122,15 +93,51 @@ class TerminalConsole(_Writing):
         self._prompt: PromptSession[str] = PromptSession(
             PROMPT, history=_open_history(history), input=keys, output=screen
         )
+        self._page = Page(answers) if answers.isatty() else None
         self._stop: Callable[[], None] | None = None
         self._interrupted = False
         """Whether an interrupt has had no effect yet."""
+
+    async def write(self, text: str) -> None:
+        """Show a stretch of an answer, in the place of what was previewed. Raises as ``put`` does."""
+        if self._page is None:
+            await super().write(text)
+        else:
+            await self._thread.run(partial(self._page.write, text), 0)
+
+    async def preview(self, text: str) -> None:
+        """Show it dim; the next ``write`` takes it back."""
+        if self._page is not None:
+            await self._thread.run(partial(self._page.preview, text), 0)
+
+    def note(self, line: str) -> None:
+        """Show a line that is no part of an answer at any time, from any thread; a line that is being edited
+        is shown below."""
+        editor = self._prompt.app
+        if editor.is_running and not editor.is_done and editor.loop is not None:
+            editor.loop.call_soon_threadsafe(lambda: editor.create_background_task(self._note_above(line)))
+        else:
+            self._note_below(line)
+
+    async def _note_above(self, line: str) -> None:
+        from prompt_toolkit.application import in_terminal  # noqa: PLC0415 - as above
+
+        async with in_terminal():
+            self._note_below(line)
+
+    def _note_below(self, line: str) -> None:
+        if self._page is None:
+            remark(self._remarks, line)
+        else:
+            self._page.remark(line)
 
     async def read_line(self) -> str:
         """Let the user edit a line. Raises ``EOFError`` on Ctrl-D and ``KeyboardInterrupt`` on Ctrl-C."""
         if self._interrupted:
             self._interrupted = False
             raise KeyboardInterrupt
+        if self._page is not None:
+            self._page.begin()
         return await self._prompt.prompt_async(handle_sigint=False, set_exception_handler=False)
 
     def on_interrupt(self, stop: Callable[[], None] | None) -> None:

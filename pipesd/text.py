@@ -5,6 +5,7 @@ The match that starts first wins, even if another one is complete earlier.
 """
 
 import codecs
+import copy
 from bisect import bisect_right
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from pipesd.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of confirmed text."""
+    """A stretch of text, confirmed unless it says otherwise."""
 
     text: str
     """Whole characters; may be empty when the tokens show nothing yet."""
 
     tokens: tuple[int, ...]
+    verified: bool = True
+    """If not, the draft model guessed it; the next verified piece takes its place."""
 
     def __str__(self) -> str:
         return self.text
@@ -57,6 +60,14 @@ class TextStream:
     def kept_tokens(self) -> int:
         """How many of the fed tokens lie wholly before the stop string: all, while there is none."""
         return self._kept + len(self._ends)
+
+    def fork(self) -> "TextStream":
+        """Another stream, of the same text so far."""
+        other = copy.copy(self)
+        other._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        other._decoder.setstate(self._decoder.getstate())
+        other._ends = list(self._ends)
+        return other
 
     def feed(self, tokens: Sequence[int]) -> str:
         """Give the text that can be shown now, for ``tokens`` that follow those fed before."""

@@ -14,8 +14,8 @@ from typing import BinaryIO, Literal
 
 from pipesd.errors import ConfigError, one_line
 from pipesd.session import commands, events
-from pipesd.session.ledger import common_prefix
 from pipesd.trace_events import Arg, Bar, Count, Event, Instant, Label, TraceWriter, open_late
+from pipesd.transcript import common_prefix
 from pipesd.wire import frames
 
 Side = Literal["edge", "cloud"]

@@ -20,6 +20,9 @@ class _Segment:
 
 _start_of = attrgetter("start")
 
+Segment = tuple[bool, tuple[int, ...]]
+"""Whether it was a prompt, and its tokens."""
+
 
 class Span(msgspec.Struct, frozen=True, gc=False):
     """Positions ``start`` … ``end`` - 1, which are evaluated in one go: a prompt chunk, or output."""
@@ -44,6 +47,14 @@ class Transcript:
     def first_prompt_tokens(self) -> int:
         """How many tokens the prompt has that the text begins with; 0 without one."""
         return self._end(0) if self._segments and self._segments[0].prompt else 0
+
+    @property
+    def last_start(self) -> int:
+        """Where what must be evaluated last begins: the last prompt chunk, or the last token of output."""
+        last, end = self._segments[-1] if self._segments else None, len(self.tokens)
+        if last is None or not last.prompt:
+            return max(0, end - 1)
+        return last.start + (end - 1 - last.start) // self._chunk_tokens * self._chunk_tokens
 
     def append(self, tokens: Sequence[int], *, prompt: bool) -> None:
         """Add a prompt, which is a segment of its own, or more output."""
@@ -71,6 +82,53 @@ class Transcript:
                 yield Span(position, until, segment.prompt)
                 position = until
 
+    def spans_within(self, position: int, room_tokens: int, prompt_room_tokens: int) -> list[Span]:
+        """What of it fits a pass: output may be cut anywhere, a prompt only into its chunks."""
+        spans: list[Span] = []
+        for span in self.spans_from(position):
+            tokens = span.end - span.start
+            if span.prompt:
+                if tokens > prompt_room_tokens:
+                    break
+                spans.append(span)
+                prompt_room_tokens -= tokens
+                continue
+            if room_tokens < tokens:
+                if room_tokens > 0:
+                    spans.append(Span(span.start, span.start + room_tokens, prompt=False))
+                break
+            spans.append(span)
+            room_tokens -= tokens
+        return spans
+
+    def segments(self) -> tuple[Segment, ...]:
+        """The whole text, from which ``take`` makes another transcript."""
+        return tuple(
+            (segment.prompt, tuple(self.tokens[segment.start : self._end(number)]))
+            for number, segment in enumerate(self._segments)
+        )
+
+    def take(self, segments: Sequence[Segment]) -> int:
+        """Become the text of these; up to which position an evaluation of the old text still holds."""
+        valid = self._valid_for(segments)
+        self._segments.clear()
+        self.tokens.clear()
+        for prompt, tokens in segments:
+            self.append(tokens, prompt=prompt)
+        return valid
+
+    def _valid_for(self, segments: Sequence[Segment]) -> int:
+        valid = 0
+        for (prompt, ours), (is_prompt, theirs) in zip(self.segments(), segments, strict=False):
+            if prompt != is_prompt:
+                break
+            shared = common_prefix(ours, theirs)
+            is_same = shared == len(ours) == len(theirs)
+            valid += shared if is_same or not prompt else shared - shared % self._chunk_tokens
+            if not is_same:
+                break
+        return valid
+
     def _end(self, number: int) -> int:
         is_last = number + 1 == len(self._segments)
         return len(self.tokens) if is_last else self._segments[number + 1].start
@@ -86,3 +144,13 @@ class Transcript:
         if last is None or not last.prompt:
             return length
         return length - (length - last.start) % self._chunk_tokens
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many tokens two sequences share from their start."""
+    shared = 0
+    for ours, theirs in zip(left, right, strict=False):
+        if ours != theirs:
+            break
+        shared += 1
+    return shared

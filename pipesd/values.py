@@ -59,6 +59,9 @@ COST_WEIGHTS: Mapping[Objective, float] = {"latency": 0.0, "balanced": 1.0, "cos
 TunerPlace = Literal["auto", "edge", "cloud", "off"]
 """Where thresholds are tuned; ``auto`` is the cloud if it offers to, else the edge."""
 
+Offline = Literal["wait", "draft", "stop"]
+"""What an answer does while no cloud is there: wait; go on with drafts, marked as such; or end."""
+
 Finish = Literal["stop", "length", "context"]
 """Why a generation ended: an end id, ``tokens_max``, or a full context."""
 

@@ -1,6 +1,6 @@
 import pytest
 
-from pipesd.address import host_port, is_loopback
+from pipesd.address import host_port, host_ports, is_loopback
 from pipesd.errors import ConfigError
 
 
@@ -43,6 +43,30 @@ def test_an_address_is_taken_apart(text: str, address: tuple[str, int]) -> None:
 def test_a_broken_address_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^listen: "):
         host_port(text, name="listen")
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ("cloud.example:7433", [("cloud.example", 7433)]),
+        ("one:1,two:2", [("one", 1), ("two", 2)]),
+        (" one:1 , [::1]:2,one:1 ", [("one", 1), ("::1", 2), ("one", 1)]),
+    ],
+)
+def test_several_addresses_have_commas_between(text: str, addresses: list[tuple[str, int]]) -> None:
+    assert host_ports(text, name="cloud") == addresses
+
+
+@pytest.mark.parametrize("text", ["", ",", "one:1,", ",one:1", "one:1,,two:2", "one:1;two:2", "one:1 two:2"])
+def test_one_broken_address_among_several_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^cloud: must be HOST:PORT"):
+        host_ports(text, name="cloud")
+
+
+def test_the_lowest_port_holds_for_each_of_several() -> None:
+    assert host_ports("one:1,two:0", name="cloud") == [("one", 1), ("two", 0)]
+    with pytest.raises(ConfigError, match=r"^cloud: the port must be between 1 and 65535, not 0$"):
+        host_ports("one:1,two:0", name="cloud", lowest_port=1)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import pytest
 
@@ -15,8 +16,15 @@ CTRL_C = object()
 """Pressed at the prompt."""
 
 Act = Callable[[], None]
-Step = str | BaseException | Act | None
-"""What an answer does next: show text, fail, something to the console, or (None) wait for ever."""
+
+
+@dataclass(frozen=True)
+class Drafts:
+    text: str
+
+
+Step = str | Drafts | BaseException | Act | None
+"""What an answer does next: show text or drafts, fail, something to the console, or (None) wait for ever."""
 
 
 class Stage:
@@ -27,6 +35,10 @@ class Stage:
         self.transcript = ""
         self.answers = ""
         self.stalled_by: str | None = None
+        self.previews: list[str] = []
+        """Each behind what was shown before it."""
+
+        self.is_previewed = False
         self._lines = list(typed)
         self._stop: Act | None = None
 
@@ -46,14 +58,20 @@ class Stage:
         if self.interactive:
             self.transcript += f"> {line}\n"
 
+    async def preview(self, text: str) -> None:
+        self.previews.append(self.transcript + "|" + text)
+        self.is_previewed = True
+
     async def write(self, text: str) -> None:
-        assert text, "nothing was written"
+        assert text or self.is_previewed, "nothing was written"
+        self.is_previewed = False
         if text == self.stalled_by:
             await asyncio.Event().wait()
         self.transcript += text
         self.answers += text
 
     async def say(self, line: str) -> None:
+        assert not self.is_previewed, "what is confirmed by nobody stays"
         self.transcript += f"[{line}]\n"
 
     def on_interrupt(self, stop: Act | None) -> None:
@@ -82,6 +100,8 @@ class Speaker:
                 await self._wait(step)
                 if isinstance(step, str):
                     yield Piece(step, (1,))
+                elif isinstance(step, Drafts):
+                    yield Piece(step.text, (2,), verified=False)
         finally:
             await asyncio.sleep(1)  # ending takes a while too
             self.ended += 1
@@ -342,6 +362,66 @@ def test_cancelling_the_chat_ends_the_answer() -> None:
 
     run_virtually(main())
     assert stage.transcript == "> Hello?\nHal"
+
+
+# --- drafts that nobody has confirmed -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interactive", [True, False])
+def test_drafts_are_shown_for_the_moment_and_are_no_part_of_the_answer(interactive: bool) -> None:
+    stage = Stage("Hello?", "And?", interactive=interactive)
+    speaker = Speaker(["Hal", Drafts("lo"), Drafts(" yo"), "lo you"], ["Hi"])
+    play(speaker, stage)
+    before = "> Hello?\n" if interactive else ""
+    assert stage.previews == [f"{before}Hal|lo", f"{before}Hal| yo"]
+    assert stage.answers == "Hallo you\nHi\n"
+    assert not stage.is_previewed
+
+
+def test_tokens_without_text_take_drafts_back() -> None:
+    """What follows may be the same drafts once more."""
+    stage = Stage("Hello?")
+
+    def is_taken_back() -> None:
+        assert not stage.is_previewed
+
+    play(Speaker([Drafts("a"), "", is_taken_back, Drafts("a"), "Hi"]), stage)
+    assert stage.transcript == "> Hello?\nHi\n"
+
+
+@pytest.mark.parametrize("said", ["", "Hal", "Hal\n"])
+def test_an_answer_that_ends_behind_drafts_leaves_none(said: str) -> None:
+    stage = Stage("Hello?", "And?")
+    play(Speaker([said, Drafts("lo")], ["Hi"]), stage)
+    ended = said if said.endswith("\n") else f"{said}\n"
+    assert stage.transcript == f"> Hello?\n{ended}> And?\nHi\n"
+    assert not stage.is_previewed
+
+
+@pytest.mark.parametrize("said", ["", "Hal", "Hal\n"])
+def test_an_answer_that_fails_behind_drafts_leaves_none(said: str) -> None:
+    stage = Stage("Hello?", "And?")
+    play(Speaker([said, Drafts("lo"), UsageError("no more")], ["Hi"]), stage)
+    ended = said if said.endswith("\n") or not said else f"{said}\n"
+    assert stage.transcript == f"> Hello?\n{ended}[no more]\n> And?\nHi\n"
+
+
+def test_ctrl_c_behind_drafts_leaves_none() -> None:
+    stage = Stage("Hello?")
+    play(Speaker(["Hal", Drafts("lo"), stage.interrupt, None]), stage)
+    assert stage.transcript == "> Hello?\nHal\n[stopped; the conversation goes on]\n"
+
+
+def test_cancelling_the_chat_leaves_no_drafts() -> None:
+    stage = Stage("Hello?")
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(60):
+                await chat(Speaker(["Hal", Drafts("lo"), None]), stage)
+
+    run_virtually(main())
+    assert (stage.transcript, stage.is_previewed) == ("> Hello?\nHal", False)
 
 
 # --- with a script --------------------------------------------------------------------------------------

@@ -75,6 +75,11 @@ def test_every_setting_has_a_description(kind: type[CommonConfig]) -> None:
         ("top_p", 0.0, "must be above 0 and at most 1, not 0.0; choose a value within"),
         ("min_p", 2.0, "must be between 0 and 1, not 2.0; choose a value within"),
         ("cloud", "localhost:0", "the port must be between 1 and 65535, not 0"),
+        ("cloud", "one:1,two:0", "the port must be between 1 and 65535, not 0"),
+        ("token", 1, "must be text, not 1"),
+        ("offline", "pause", "must be wait or draft or stop, not 'pause'"),
+        ("offline_tokens", 0, "must be at least 1 and at most 2147483647, not 0; raise it"),
+        ("offline_timeout_s", 0, "must be above 0 and at most 86400, not 0.0; raise it"),
     ],
 )
 def test_an_impossible_setting_is_named(name: str, value: object, says: str) -> None:
@@ -140,6 +145,35 @@ def test_what_the_policy_says_is_not_known_until_it_is_overridden() -> None:
         r1=None, r2=None, upper_tokens=None, lower_tokens=None, ahead=None, batching=None
     )
     assert EdgeConfig(window_tokens=1).window_tokens == 1
+
+
+def test_of_several_clouds_each_is_checked() -> None:
+    assert EdgeConfig(cloud="one:1, [::1]:2").cloud == "one:1, [::1]:2"
+    for broken in ("one:1,", "one:1,two", ",one:1"):
+        with pytest.raises(ConfigError, match=r"^cloud: must be HOST:PORT"):
+            EdgeConfig(cloud=broken)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("tokens", None, "must be text, not None"),
+        ("lease_s", 0, "must be above 0 and at most 86400, not 0.0; raise it"),
+        ("drain_s", float("inf"), "must be above 0 and at most 86400, not inf; lower it"),
+        ("address_connections_max", 0, "must be at least 1 and at most 2147483647, not 0; raise it"),
+    ],
+)
+def test_an_impossible_setting_of_the_cloud_is_named(name: str, value: object, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        CloudConfig(**{name: value})  # type: ignore[arg-type]
+    assert str(caught.value) == f"{name}: {says}"
+
+
+def test_an_edge_waits_for_its_cloud_and_a_cloud_keeps_what_its_edge_left() -> None:
+    edge, cloud = EdgeConfig(), CloudConfig()
+    assert (edge.offline, edge.token, cloud.tokens) == ("wait", "", "")
+    assert edge.offline_timeout_s <= cloud.lease_s, "who comes back in time should find its cache"
+    assert cloud.address_connections_max <= cloud.connections_max
 
 
 def test_an_unknown_way_to_verify_is_named() -> None:

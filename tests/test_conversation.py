@@ -138,6 +138,45 @@ def test_the_reason_of_an_end_is_passed_on(finish):
     assert answer.conclude(finish) == finish
 
 
+# --- drafts that nobody has confirmed ---
+
+
+def test_drafts_are_previewed_one_behind_the_other_until_the_text_takes_their_place():
+    conversation = conversation_of()
+    answer = begun(conversation, conversation.turn("Hi"))
+    assert answer.preview((WATER,)) == Piece(" water", (WATER,), verified=False)
+    assert answer.preview((LIGHT, STONE)) == Piece(" light stone", (LIGHT, STONE), verified=False)
+    assert conversation.length == len(HI), "a preview has grown the text"
+    assert answer.kept_tokens == 0
+    assert answer.take((STONE,)) == Piece(" stone", (STONE,))
+    assert answer.preview((WATER, IM_END)) == Piece(" water", (WATER, IM_END), verified=False)
+    assert answer.take((LIGHT, IM_END)) == Piece(" light", (LIGHT, IM_END))
+    assert conversation.length == len(HI) + 3
+    assert answer.conclude("stop") == "stop"
+    assert as_text(conversation.turn("And?").tokens) == "\n" + NEXT
+
+
+def test_half_a_character_may_be_completed_by_drafts_and_otherwise_by_the_text():
+    conversation = conversation_of("")
+    answer = begun(conversation, conversation.turn("Hi"))
+    first, *rest = "é".encode()
+    assert answer.take((first,)).text == ""
+    assert answer.preview(tuple(rest)).text == "é"
+    assert answer.take((ord("è".encode()[1:]),)).text == "è"
+
+
+def test_a_stop_string_among_drafts_ends_the_preview_and_not_the_answer():
+    conversation = conversation_of()
+    answer = begun(conversation, conversation.turn("Hi"), stop=["light", "water stone"])
+    assert answer.take((WATER,)).text == " "
+    assert answer.preview((STONE, LIGHT)).text == "", "what is held back may be a stop string's beginning"
+    assert answer.preview((WATER,)).text == ""
+    assert not answer.stopped
+    assert answer.take((WATER,)).text == "water "
+    assert answer.rest().text == "water"
+    assert conversation.length == len(HI) + 2
+
+
 # --- going back ---
 
 

@@ -119,6 +119,7 @@ def a_value_for(kind: type[CommonConfig], name: str) -> Any:
         "ahead": "never",
         "batching": "immediate",
         "verify": "eager",
+        "offline": "draft",
         "tuner": "off",
         "objective": "cost",
         "silent_after_s": 31.5,

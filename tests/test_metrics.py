@@ -136,6 +136,20 @@ def test_connections_and_sessions_come_and_go():
     assert open_now() == [0, 0]
 
 
+def test_sessions_that_come_back_are_counted_by_what_they_went_on_from():
+    rig = Rig(rules=CloudRules(lease_s=60.0, secret=b"s"))
+    rig.meets(0, sessions=2)
+    leases = [session.lease for session in rig.side.sessions]
+    rig.tell(PeerClosed(0, "gone"))
+    assert rig.figures()["pipesd_sessions"] == 0
+    rig.meets(1, sessions=0)
+    for session, lease in enumerate([leases[0], b"unknown"]):
+        rig.hears(frames.Resume(session, lease, epoch=1, prompt_epoch=0, confirmed=0), peer=1)
+    found = rig.figures()
+    assert found["pipesd_sessions"] == 2
+    assert found["pipesd_resumed_total from=cache"] == found["pipesd_resumed_total from=text"] == 1
+
+
 def test_refusals_and_faults_are_counted_by_their_code():
     rig = Rig(rules=CloudRules(sessions_max=1, connections_max=2))
     rig.meets(0, sessions=2)

@@ -47,11 +47,12 @@ def test_the_commands_are_there_and_may_be_run():
 
 
 def test_the_flags_in_the_commands_exist():
-    for command in re.findall(r"^\$ bin/pipesd-(\w+) (\w+) (.*)$", README, flags=re.MULTILINE):
+    for command in re.findall(r"^\$ bin/pipesd-(\w+) ((?:token )?\w+) (.*)$", README, flags=re.MULTILINE):
         side, name, arguments = command
-        program = [sys.executable, "-c", f"from pipesd.launch import {side}; {side}()", name, "--help"]
+        start = f"from pipesd.launch import {side}; {side}()"
+        program = [sys.executable, "-c", start, *name.split(), "--help"]
         shown = subprocess.run(program, capture_output=True, text=True, check=True).stdout
-        flags = re.findall(r"(--[\w-]+)", arguments)
+        flags = re.findall(r"(--[\w-]+)", arguments.partition("#")[0])
         assert flags
         assert [flag for flag in flags if flag not in shown] == []
 

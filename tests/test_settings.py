@@ -73,6 +73,7 @@ def test_a_file_is_found(tmp_path: Path, users_directory: Path) -> None:
         ("r1 = 0.5\n", "r1: unknown section or setting at the top of FILE; put it under [edge]"),
         ("seed = 1\n", "seed: unknown section or setting at the top of FILE; put it under [edge] or [cloud]"),
         ("edge = 1\n", "edge: must be a section, written [edge], in FILE"),
+        ('"x\\n\\u001b[1m" = 1\n', r"x\n\x1b[1m: unknown section or setting at the top of FILE; …"),
         (
             "[egde]\nr1 = 1\n",
             "egde: unknown section or setting at the top of FILE; …[edge] and [cloud], and NEAR edge",
@@ -104,6 +105,7 @@ def test_an_error_in_a_file_names_setting_and_file(tmp_path: Path, text: str, sa
         ("UPPER_TOKENS", "", "upper_tokens: must be a whole number, not '' (from the environment …)"),
         ("TOKENS_MAX", "0", "tokens_max: must be at least 1 …; raise it (from the environment variable …)"),
         ("TOKEN_MAX", "1", "PIPESD_EDGE_TOKEN_MAX: unknown environment variable; … PIPESD_EDGE_TOKENS_MAX"),
+        ("X\n", "1", r"PIPESD_EDGE_X\n: unknown environment variable; …"),
         ("tokens_max", "1", "PIPESD_EDGE_tokens_max: unknown environment variable; … PIPESD_EDGE_TOKENS_MAX"),
     ],
 )

@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import pytest
 from prompt_toolkit.input import PipeInput, create_pipe_input
@@ -22,14 +21,21 @@ from prompt_toolkit.output import DummyOutput, Output
 from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from pipesd import terminal
+from pipesd import terminal as consoles
 from pipesd.chat import chat
 from pipesd.errors import PipeSDError, UsageError
-from pipesd.terminal import LINE_BYTES_MAX, PipeConsole, TerminalConsole, give_up, put, remark
+from pipesd.terminal import LINE_BYTES_MAX, PipeConsole, TerminalConsole
 from pipesd.text import Piece
 from tests.actors.helpers import PATIENCE_S, LoopFactory, both_loops, run_on
+from tests.screens import pipe_to_read, terminal
 
 ENTER, CTRL_C, CTRL_D, UP = "\r", "\x03", "\x04", "\x1b[A"
+
+
+@pytest.fixture(autouse=True)
+def capable_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the tests run, terminals can take back what they show."""
+    monkeypatch.setenv("TERM", "xterm")
 
 
 class Echo:
@@ -55,49 +61,6 @@ class Echo:
 
 
 # --- writing --------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def pipe_to_read() -> Iterator[tuple[int, TextIO]]:
-    """A pipe whose near end is a text file, as standard output is one."""
-    far, near = os.pipe()
-    with os.fdopen(near, "w", encoding="utf-8", newline="\n") as output:
-        try:
-            yield far, output
-        finally:
-            os.close(far)
-
-
-def test_put_writes_at_once() -> None:
-    with pipe_to_read() as (far, output):
-        put(output, "né\n")
-        assert os.read(far, 100) == "né\n".encode()
-
-
-def test_put_passes_on_that_the_reader_went_away() -> None:
-    far, near = os.pipe()
-    os.close(far)
-    with os.fdopen(near, "w") as output:
-        with pytest.raises(BrokenPipeError):
-            put(output, "lost")
-        give_up(output)
-        put(output, "lost too")
-
-
-def test_put_names_what_the_system_refuses_and_gives_up() -> None:
-    with os.fdopen(os.open(os.devnull, os.O_RDONLY), "w") as output:
-        with pytest.raises(PipeSDError, match=r"^cannot write the output \(Bad file descriptor\)$"):
-            put(output, "lost")
-        put(output, "lost too")
-
-
-def test_a_remark_is_one_line_and_never_fails() -> None:
-    shown = io.StringIO()
-    remark(shown, "no\nsuch \x1b[31mthing \udcff")
-    assert shown.getvalue() == "no\\nsuch \\x1b[31mthing \\udcff\n"
-    with os.fdopen(os.open(os.devnull, os.O_RDONLY), "w") as refused:
-        remark(refused, "unheard")
-        give_up(refused)
 
 
 @both_loops
@@ -204,14 +167,14 @@ async def test_a_line_that_is_not_utf_8_is_a_mistake_and_the_next_one_is_read(sc
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
 async def test_the_longest_line(script: Script, monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
-    monkeypatch.setattr(terminal, "LINE_BYTES_MAX", 1000)
+    monkeypatch.setattr(consoles, "LINE_BYTES_MAX", 1000)
     script.send(b"x" * 1000 + end, ends=True)
     assert await script.read_all() == ["x" * 1000]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"x" * 30_000])
 async def test_a_line_too_long(script: Script, monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
-    monkeypatch.setattr(terminal, "LINE_BYTES_MAX", 1000)
+    monkeypatch.setattr(consoles, "LINE_BYTES_MAX", 1000)
     script.send(b"x" * 1001 + end)
     with pytest.raises(UsageError, match=r"^the line is longer than 1000 bytes; make it shorter$"):
         await script.console.read_line()
@@ -225,7 +188,7 @@ def unread(descriptor: int) -> int:
 
 
 async def test_nothing_is_read_before_it_is_asked_for(script: Script) -> None:
-    at_once = terminal._READ_BYTES
+    at_once = consoles._READ_BYTES
     line = "x" * 127
     script.send(f"{line}\n".encode() * (2 * at_once // 128))
     assert unread(script.source) == 2 * at_once
@@ -265,6 +228,13 @@ def test_a_thread_that_waits_for_input_ends_with_the_process(script: Script) -> 
     script.console.close()
     reader.join(PATIENCE_S)
     assert not reader.is_alive()
+
+
+async def test_a_script_never_sees_drafts(script: Script) -> None:
+    await script.console.write("Once upon")
+    await script.console.preview(" a tame")
+    await script.console.write(" a time")
+    assert (script.answers.getvalue(), script.remarks.getvalue()) == ("Once upon a time", "")
 
 
 @both_loops
@@ -356,6 +326,35 @@ def test_a_chat(desk: Desk, loop_factory: LoopFactory) -> None:
     run_on(loop_factory, main())
     assert desk.answers.getvalue() == "one two\nthree\n"
     assert desk.remarks.getvalue() == "1 told\n/exit or Ctrl-D ends the chat\n"
+
+
+# --- drafts and notes -----------------------------------------------------------------------------------
+
+
+async def test_drafts_are_dim_at_a_terminal_until_the_text_takes_their_place(history: Path) -> None:
+    with terminal() as seen, create_pipe_input() as keys:
+        console = TerminalConsole(history, answers=seen.device, keys=keys, screen=DummyOutput())
+        with closing(console):
+            await console.write("Once upon")
+            await console.preview(" a tame")
+            assert seen.look().dim_text == " a tame"
+            console.note("the cloud is back")
+            await console.write(" a time")
+            assert seen.look().text == "Once upon\nthe cloud is back\n a time"
+            await console.write("\n")
+            keys.send_text("next" + ENTER)
+            await console.read_line()
+            await console.preview("There")
+            await console.write("Here")
+            assert seen.look().text.splitlines()[-1] == "Here"
+
+
+async def test_where_answers_are_redirected_drafts_are_nowhere_and_notes_are_remarks(desk: Desk) -> None:
+    await desk.console.write("Once upon")
+    await desk.console.preview(" a tame")
+    desk.console.note("the cloud is away")
+    await desk.console.write(" a time")
+    assert (desk.answers.getvalue(), desk.remarks.getvalue()) == ("Once upon a time", "the cloud is away\n")
 
 
 # --- interrupts -----------------------------------------------------------------------------------------
@@ -580,6 +579,35 @@ def test_a_person_at_a_real_terminal(
             pty.type(CTRL_D)
         assert termios.tcgetattr(pty.device) == before
         assert echo.told == ["one two", "well ..."]
+
+    with closing(Pty(history)) as pty:
+        run_on(loop_factory, main(pty))
+
+
+@pytest.mark.parametrize("by_thread", [False, True])
+@both_loops
+def test_a_note_stands_above_the_line_that_is_edited(
+    history: Path, loop_factory: LoopFactory, monkeypatch: pytest.MonkeyPatch, by_thread: bool
+) -> None:
+    monkeypatch.setenv("PROMPT_TOOLKIT_NO_CPR", "1")
+
+    async def main(pty: Pty) -> None:
+        pty.watch()
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(pty.console.read_line())
+            await pty.wait_for(">")
+            pty.type("half")
+            await pty.wait_for("half")
+            thread = threading.Thread(target=pty.console.note, args=("the cloud is away",))
+            if by_thread:
+                thread.start()
+                thread.join()
+            else:
+                thread.run()
+            await pty.wait_for("the cloud is away\r\n")
+            await pty.wait_for("> half")
+            pty.type(" and half" + ENTER)
+        assert reading.result() == "half and half"
 
     with closing(Pty(history)) as pty:
         run_on(loop_factory, main(pty))

@@ -119,6 +119,21 @@ def test_stop_strings_that_make_no_sense_are_refused(stop: Sequence[str]) -> Non
         TextStream([b"a"], stop=stop)
 
 
+def test_a_fork_goes_on_from_here_and_leaves_the_stream_as_it_is() -> None:
+    stream = TextStream([b"a", b"\xc3", b"\xa9", b"#", b"\xa8"], stop=["##"])
+    assert stream.feed([0, 1]) == "a"
+    fork, other = stream.fork(), stream.fork()
+    assert fork.feed([2, 3]) == "é", (
+        "half a character is known to the fork, and a beginning of a stop is held"
+    )
+    assert fork.feed([3]) == ""
+    assert (fork.stopped, fork.kept_tokens) == (True, 3)
+    assert (stream.stopped, stream.kept_tokens) == (False, 2)
+    assert other.feed([4]) + other.finish() == "è"
+    assert stream.feed([2, 3]) + stream.finish() == "é#"
+    assert stream.kept_tokens == 4
+
+
 # --- against the oracle ---------------------------------------------------------------------------------
 
 PIECES = [
@@ -202,3 +217,17 @@ def test_a_stop_is_noticed_as_soon_as_nothing_can_change_it(tokens: list[int], s
         ends = {end_of(certain + rest, stop) for rest in rests}
         settled = len(ends) == 1 and min(ends) < len(certain)
         assert stream.stopped == settled
+
+
+@quick
+@given(token_lists, token_lists, token_lists, stop_lists)
+def test_a_fork_is_as_if_there_had_been_two_streams(
+    before: list[int], here: list[int], there: list[int], stop: list[str]
+) -> None:
+    stream = stream_of_pieces(stop)
+    begun = stream.feed(before)
+    fork = stream.fork()
+    for each, rest in ((fork, there), (stream, here)):
+        alone = stream_of_pieces(stop)
+        assert begun + each.feed(rest) + each.finish() == alone.feed([*before, *rest]) + alone.finish()
+        assert (each.stopped, each.kept_tokens) == (alone.stopped, alone.kept_tokens)

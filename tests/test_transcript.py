@@ -1,9 +1,10 @@
 """How a text must be evaluated: prompts in chunks counted from their own start."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipesd.transcript import Span, Transcript
+from pipesd.transcript import Segment, Span, Transcript
 
 CHUNK = 4
 
@@ -133,3 +134,162 @@ def test_after_a_cut_the_evaluation_kept_is_the_one_a_newcomer_would_make(
     kept = [span for span in after if span.prompt and span.end <= valid]
     assert all(span in before for span in kept)
     assert not any(span.prompt and span.start < valid < span.end for span in after)
+
+
+# -- what of a text fits a pass ---------------------------------------------------------------------------
+
+
+def test_output_is_cut_where_the_room_ends() -> None:
+    text = transcript((4, True), (6, False))
+    assert text.spans_within(4, 9, 0) == [output(4, 10)]
+    assert text.spans_within(4, 6, 0) == [output(4, 10)]
+    assert text.spans_within(4, 2, 0) == [output(4, 6)]
+    assert text.spans_within(8, 1, 0) == [output(8, 9)]
+    assert text.spans_within(4, 0, 9) == []
+
+
+def test_a_prompt_is_taken_in_whole_chunks_only() -> None:
+    text = transcript((10, True))
+    assert text.spans_within(0, 0, 10) == [chunk(0, 4), chunk(4, 8), chunk(8, 10)]
+    assert text.spans_within(0, 9, 9) == [chunk(0, 4), chunk(4, 8)]
+    assert text.spans_within(0, 9, 4) == [chunk(0, 4)]
+    assert text.spans_within(0, 9, 3) == []
+    assert text.spans_within(8, 9, 2) == [chunk(8, 10)]
+
+
+def test_output_and_prompts_have_room_of_their_own() -> None:
+    text = transcript((4, True), (3, False), (4, True), (2, False))
+    assert text.spans_within(0, 5, 8) == [chunk(0, 4), output(4, 7), chunk(7, 11), output(11, 13)]
+    assert text.spans_within(0, 4, 8) == [chunk(0, 4), output(4, 7), chunk(7, 11), output(11, 12)]
+    assert text.spans_within(0, 3, 8) == [chunk(0, 4), output(4, 7), chunk(7, 11)]
+    assert text.spans_within(0, 2, 8) == [chunk(0, 4), output(4, 6)]
+    assert text.spans_within(0, 9, 7) == [chunk(0, 4), output(4, 7)]
+    assert text.spans_within(4, 9, 3) == [output(4, 7)]
+
+
+def test_nothing_is_left_behind_the_end() -> None:
+    assert transcript((4, True), (2, False)).spans_within(6, 9, 9) == []
+
+
+# -- a text that comes from elsewhere ---------------------------------------------------------------------
+
+
+def parts(text: str) -> list[Segment]:
+    """Words, of which those with a question mark are prompts, and each letter is a token."""
+    return [(word.endswith("?"), tuple(map(ord, word.rstrip("?")))) for word in text.split()]
+
+
+def of(text: str) -> Transcript:
+    made = Transcript(CHUNK)
+    made.take(parts(text))
+    return made
+
+
+def test_segments_say_what_was_prompt() -> None:
+    text = transcript((4, True), (3, False), (2, False), (2, True), (1, True))
+    assert text.segments() == (
+        (True, (0, 1, 2, 3)),
+        (False, (0, 1, 2, 0, 1)),
+        (True, (0, 1)),
+        (True, (0,)),
+    )
+    assert Transcript(CHUNK).segments() == ()
+
+
+def test_a_text_that_was_taken_is_read_in_the_same_chunks() -> None:
+    text = transcript((10, True), (3, False), (5, True))
+    text.cut(15)
+    copy = Transcript(CHUNK)
+    assert copy.take(text.segments()) == 0
+    assert (copy.tokens, copy.segments(), spans(copy)) == (text.tokens, text.segments(), spans(text))
+    assert copy.first_prompt_tokens == 10
+
+
+def test_taking_keeps_the_list_that_others_read() -> None:
+    text = of("abc?")
+    tokens = text.tokens
+    text.take(parts("xy?"))
+    assert text.tokens is tokens
+    assert tokens == [ord("x"), ord("y")]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "valid"),
+    [
+        pytest.param("", "abcdef?", 0, id="nothing was there"),
+        pytest.param("abcdef?", "", 0, id="nothing is left"),
+        pytest.param("abcdef?", "abcdef?", 6, id="the same prompt"),
+        pytest.param("abcdef? uvw", "abcdef? uvw", 9, id="the same"),
+        pytest.param("abcdef? uvw", "abcdef?", 6, id="no answer"),
+        pytest.param("abcdef? uvw", "abcdef? u", 7, id="less said"),
+        pytest.param("abcdef? u", "abcdef? uvw", 7, id="more said"),
+        pytest.param("abcdef? uvw", "abcdef? uxw", 7, id="other said"),
+        pytest.param("abcdef?", "abcdefghij?", 4, id="a longer prompt has longer chunks"),
+        pytest.param("abcdefghij?", "abcdef?", 4, id="a shorter prompt has shorter chunks"),
+        pytest.param("abcdefgh?", "abcdefghij?", 8, id="longer from a border on"),
+        pytest.param("abcdefghij?", "abcdefgh?", 8, id="shorter up to a border"),
+        pytest.param("abcdef?", "abcdxf?", 4, id="another second chunk"),
+        pytest.param("abcdef?", "abxdef?", 0, id="another first chunk"),
+        pytest.param("abcd? ef", "abcdef?", 4, id="said there, asked here"),
+        pytest.param("abcd? ef", "abc? def", 0, id="earlier said"),
+        pytest.param("ab? cd?", "abcd?", 0, id="two prompts or one"),
+        pytest.param("ab? cdefghi?", "ab? cdefgh?", 6, id="own start"),
+        pytest.param("ab? c", "ab c", 0, id="said from the start"),
+    ],
+)
+def test_what_of_an_evaluation_holds_for_another_text(ours: str, theirs: str, valid: int) -> None:
+    text = of(ours)
+    assert text.take(parts(theirs)) == valid
+    assert text.segments() == of(theirs).segments()
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        pytest.param("", 0, id="nothing"),
+        pytest.param("abcdefghij?", 8, id="a chunk that is not full"),
+        pytest.param("abcdefgh?", 4, id="one that is"),
+        pytest.param("abcd?", 0, id="the only one"),
+        pytest.param("ab? cdefg?", 6, id="own start"),
+        pytest.param("abcdef? u", 6, id="one token of output"),
+        pytest.param("abcdef? uvw", 8, id="more of it"),
+    ],
+)
+def test_what_is_read_last_is_a_chunk_or_a_token(text: str, start: int) -> None:
+    assert of(text).last_start == start
+
+
+def evaluated(text: Transcript) -> set[tuple[int, int, bool, tuple[int, ...]]]:
+    """What whoever reads the whole text evaluates in one go: prompt chunks, and output token by token.
+
+    Each with all that stands before it, for that is in the cache too.
+    """
+    found = set()
+    for span in text.spans_from(0):
+        cuts = [span] if span.prompt else [output(at, at + 1) for at in range(span.start, span.end)]
+        found |= {(cut.start, cut.end, cut.prompt, tuple(text.tokens[: cut.end])) for cut in cuts}
+    return found
+
+
+words = st.builds("".join, st.tuples(st.text("ab", min_size=1, max_size=9), st.sampled_from(["", "?"])))
+texts = st.lists(words, max_size=4)
+
+
+@given(texts)
+def test_what_is_read_last_is_what_a_newcomer_reads_last(words: list[str]) -> None:
+    text = of(" ".join(words))
+    assert text.last_start == max((start for start, *_ in evaluated(text)), default=0)
+
+
+@given(texts, texts, st.integers(0, 4))
+def test_what_holds_is_exactly_what_a_newcomer_would_evaluate_alike(
+    ours: list[str], theirs: list[str], shared: int
+) -> None:
+    """The oracle compares all that is read; chunks of a prompt that another text cuts otherwise are lost."""
+    text, other = of(" ".join(ours)), of(" ".join([*ours[:shared], *theirs]))
+    same = {(start, end) for start, end, *_ in evaluated(text) & evaluated(other)}
+    reached = 0
+    while follows := [end for start, end in same if start == reached]:
+        (reached,) = follows
+    assert text.take(other.segments()) == reached
+    assert text.segments() == other.segments()

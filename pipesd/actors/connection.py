@@ -12,7 +12,7 @@ from pipesd.actors.link import Link
 from pipesd.actors.mailbox import Mailbox
 from pipesd.actors.receiver import Receiver, Reports
 from pipesd.actors.sender import Sender
-from pipesd.wire.codec import Decoder
+from pipesd.wire.codec import FRAME_BYTES_MAX, Decoder
 from pipesd.wire.frames import AnyFrame
 
 E = TypeVar("E")
@@ -41,6 +41,13 @@ class LinkStatistics:
     sent_bytes: int
     received_bytes: int
 
+    def __add__(self, other: "LinkStatistics") -> "LinkStatistics":
+        return LinkStatistics(
+            self.sent_frames + other.sent_frames,
+            self.sent_bytes + other.sent_bytes,
+            self.received_bytes + other.received_bytes,
+        )
+
 
 class Connection(Generic[E, F]):
     """A link with a sender and a receiver."""
@@ -54,6 +61,7 @@ class Connection(Generic[E, F]):
         limits: ConnectionLimits,
     ) -> None:
         self._link = link
+        self._decoder = decoder
         self._limits = limits
         # What was read before the reading stopped may still be answered, each frame at most twice.
         limit_frames = limits.queued_frames + 2 * inbox.limit
@@ -72,6 +80,10 @@ class Connection(Generic[E, F]):
     def tell(self, frame: AnyFrame) -> None:
         """Send this next."""
         self._sender.tell(frame)
+
+    def trust(self) -> None:
+        """The peer is let in: its frames may be as large as frames may be."""
+        self._decoder.limit = FRAME_BYTES_MAX
 
     def finish(self) -> None:
         """Send what is queued, end our direction, and hear nothing more; cut the link if that takes long."""

@@ -3,26 +3,25 @@
 import asyncio
 import logging
 import math
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from pipesd.actors.compute import Compute
-from pipesd.actors.connection import Connection, ConnectionLimits, LinkStatistics
+from pipesd.actors.connection import ConnectionLimits, LinkStatistics
 from pipesd.actors.drafter import Drafter
+from pipesd.actors.lines import Dial, Lines, no_dial
 from pipesd.actors.link import Link
-from pipesd.actors.receiver import Reports
 from pipesd.actors.runtime import Crew, Funnel, Hooks, crew, in_good_order
+from pipesd.actors.token_stream import TokenStream
 from pipesd.actors.tuner import Door, OwnProcess, Tuner
 from pipesd.engines.base import DraftEngine
-from pipesd.errors import LinkError
 from pipesd.session import commands, events
+from pipesd.session.checks import unlike
 from pipesd.session.edge_side import EdgeSide
 from pipesd.session.rules import EdgeRules
 from pipesd.tuning import Proposal
 from pipesd.tuning_worker import Order
-from pipesd.wire.codec import Decoder
-from pipesd.wire.frames import CloudFrame, Welcome
+from pipesd.wire.frames import Welcome
 
 logger = logging.getLogger("pipesd.edge")
 
@@ -30,81 +29,17 @@ INBOX_EVENTS = 64
 DRAFTER_ORDERS = 4_096
 TUNER_ORDERS = 2
 QUEUED_FRAMES = 1_024
-UNREAD_TOKENS_MAX = 512
-"""Unread text above this pauses drafting; below a quarter of it drafting goes on."""
 
 _OURSELVES = 0
 """The tuner's only client at an edge."""
-
-_REPORTS: Reports[events.EdgeEvent, CloudFrame] = Reports(
-    frame=events.FrameReceived,
-    rejected=events.BytesRejected,
-    closed=events.LinkClosed,
-    idle=events.LinkIdle,
-)
 
 
 def _proposed(_: int, proposal: Proposal) -> events.EdgeEvent:
     return events.ThresholdsProposed(proposal.trial, proposal.thresholds)
 
 
-class TokenStream:
-    """The confirmed tokens of one generation, waiting to be read."""
-
-    def __init__(self) -> None:
-        self.on_pause: Callable[[bool], None] = lambda paused: None
-        """Told when too much is unread, and when that is over."""
-
-        self._unread: deque[tuple[int, ...]] = deque()
-        self.unread_tokens = 0
-        """Confirmed, but not taken with ``next`` yet."""
-
-        self._paused = False
-        self._changed = asyncio.Event()
-        self._failure: commands.Failure | None = None
-        self.finish: commands.FinishGeneration | None = None
-        """How the generation ended, once it has."""
-
-    def push(self, tokens: tuple[int, ...]) -> None:
-        """More text."""
-        self._unread.append(tokens)
-        self.unread_tokens += len(tokens)
-        self._changed.set()
-        if self.unread_tokens > UNREAD_TOKENS_MAX and not self._paused:
-            self._paused = True
-            self.on_pause(True)
-
-    def end(self, how: commands.FinishGeneration | commands.Failure) -> None:
-        """There will be no more."""
-        if isinstance(how, commands.Failure):
-            self._failure = how
-        else:
-            self.finish = how
-        self._changed.set()
-
-    async def next(self) -> tuple[int, ...]:
-        """Tokens not read before, as soon as there are any; empty at the end.
-
-        Raises ``LinkError``, ``PeerError`` or ``RefusedError`` if the generation failed, after all that was
-        confirmed has been read.
-        """
-        while not self._unread:
-            if self._failure is not None:
-                raise self._failure.error()
-            if self.finish is not None:
-                return ()
-            self._changed.clear()
-            await self._changed.wait()
-        tokens = self._unread.popleft()
-        self.unread_tokens -= len(tokens)
-        if self._paused and self.unread_tokens <= UNREAD_TOKENS_MAX // 4:
-            self._paused = False
-            self.on_pause(False)
-        return tokens
-
-
 class EdgeRuntime:
-    """One connection to a cloud, and the draft engine behind it."""
+    """The line to a cloud, and the draft engine behind it."""
 
     def __init__(  # noqa: PLR0913 - one for each actor
         self,
@@ -115,9 +50,13 @@ class EdgeRuntime:
         *,
         stop_s: float,
         hooks: Hooks,
+        dial: Dial = no_dial,
         tuning: Door | None = None,
     ) -> None:
-        """``tuning`` is what stands behind the tuner: a process of its own by default."""
+        """``dial`` makes further links, when ``link`` is lost.
+
+        ``tuning`` is what stands behind the tuner: a process of its own by default.
+        """
         side = EdgeSide(rules, engine.tokenizer.vocabulary)
         self.tuned = side.tuned
         """What the tuner was told and has proposed."""
@@ -139,7 +78,8 @@ class EdgeRuntime:
         silent_after_s = rules.patience.silent_after_s
         stall_s = None if math.isinf(silent_after_s) else silent_after_s
         limits = ConnectionLimits(queued_frames=QUEUED_FRAMES, stall_s=stall_s, stop_s=stop_s)
-        self._connection = Connection(link, Decoder[CloudFrame](CloudFrame), inbox, _REPORTS, limits)
+        self._lines = Lines(dial, inbox, limits)
+        self._link = link
         self._streams: dict[int, TokenStream] = {}
         self._sessions = 0
         self._welcome: Welcome | None = None
@@ -148,37 +88,34 @@ class EdgeRuntime:
 
         self._failure: commands.Failure | None = None
         self._settled = asyncio.Event()
-        self._link_done = asyncio.Event()
+        self._hands: Crew | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the actors for the block. It is left in good order, or at once if it was cancelled."""
         async with crew() as hands:
+            self._hands = hands
+            opened = self._lines.adopt(self._link, 0)
             self._hire(hands)
-            self._funnel.step(events.LinkOpened())
+            self._funnel.step(opened)
             try:
                 async with in_good_order(self._stop):
                     yield
             finally:
-                self._connection.abort()
+                self._hands = None
+                self._lines.abort()
                 self._funnel.close()
                 self._compute.close()
 
     def _hire(self, hands: Crew) -> None:
         hands.hire("pipesd edge funnel", self._funnel.run())
-        hands.hire("pipesd edge connection", self._connect())
+        hands.hire("pipesd edge connection", self._lines.run())
         hands.hire("pipesd edge drafter", self._drafter.run())
         hands.hire("pipesd edge tuner", self._tuner.run())
 
-    async def _connect(self) -> None:
-        try:
-            await self._connection.run()
-        finally:
-            self._link_done.set()
-
     async def _stop(self) -> None:
         self._funnel.step(events.StopRequested())
-        await self._link_done.wait()
+        await self._lines.wait_closed()
 
     async def wait_ready(self) -> Welcome:
         """The cloud's grant, once the handshake is over.
@@ -192,7 +129,7 @@ class EdgeRuntime:
 
     def statistics(self) -> LinkStatistics:
         """What crossed the link so far."""
-        return self._connection.statistics()
+        return self._lines.statistics()
 
     def open_session(self) -> int:
         """The number of a new session. Raises ``LinkError`` or ``UsageError`` if there cannot be one."""
@@ -230,8 +167,6 @@ class EdgeRuntime:
     def _require_link(self) -> None:
         if self._failure is not None:
             raise self._failure.error()
-        if self._link_done.is_set():
-            raise LinkError("the connection is closed; connect again")
 
     def _end_stream(self, session: int, how: commands.FinishGeneration | commands.Failure) -> None:
         stream = self._streams.pop(session, None)
@@ -241,7 +176,7 @@ class EdgeRuntime:
     def _dispatch(self, command: commands.EdgeCommand) -> None:
         match command:
             case commands.SendFrame(frame):
-                self._connection.tell(frame)
+                self._lines.tell(frame)
             case commands.DraftNext() | commands.ReleaseDraft():
                 self._drafter.tell(command)
             case commands.TuneThresholds(report):
@@ -251,16 +186,47 @@ class EdgeRuntime:
             case commands.EmitTokens(session, tokens):
                 if session in self._streams:
                     self._streams[session].push(tokens)
+            case commands.ShowDrafts(session, tokens):
+                if session in self._streams:
+                    self._streams[session].show(tokens)
             case commands.FinishGeneration(session):
                 self._end_stream(session, command)
             case commands.FailGeneration(session, failure):
                 self._end_stream(session, failure)
             case commands.NoteWait(_, reason, wait_s):
                 logger.warning("the cloud is busy (%s); trying again in %.1f s", reason, wait_s)
+            case _:
+                self._change_line(command)
+
+    def _change_line(
+        self,
+        command: commands.AnnounceReady
+        | commands.NoteAway
+        | commands.OpenLink
+        | commands.DropLink
+        | commands.CloseLink,
+    ) -> None:
+        match command:
             case commands.AnnounceReady(welcome, foreign):
-                self._welcome, self.foreign_pieces = welcome, dict(foreign)
-                self._settled.set()
+                self._announce(welcome, dict(foreign))
+            case commands.NoteAway(reason, wait_s):
+                logger.warning("the cloud is away (%s); trying again in %.1f s", reason, wait_s)
+            case commands.OpenLink():
+                if self._hands is not None:
+                    self._hands.hire("pipesd edge connection", self._lines.open(command))
+            case commands.DropLink():
+                self._lines.finish()
             case commands.CloseLink(failure):
                 self._failure = failure
                 self._settled.set()
-                self._connection.finish()
+                self._lines.finish()
+
+    def _announce(self, welcome: Welcome, foreign: dict[int, bytes]) -> None:
+        if self._welcome is None:
+            self._welcome, self.foreign_pieces = welcome, foreign
+            self._settled.set()
+            return
+        logger.warning("the cloud is back")
+        changes = unlike(self._welcome, welcome)
+        if changes:
+            logger.warning("! it is another cloud (%s): from here on the text may differ", ", ".join(changes))

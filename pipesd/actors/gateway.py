@@ -4,10 +4,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from pipesd.actors.compute import Compute
 from pipesd.actors.connection import Connection, ConnectionLimits
-from pipesd.actors.link import Link
+from pipesd.actors.link import Link, fresh_nonce
 from pipesd.actors.receiver import Reports
 from pipesd.actors.runtime import Crew, Funnel, Hooks, crew, in_good_order
 from pipesd.actors.tuner import Door, OwnProcess, Tuner
@@ -17,14 +18,19 @@ from pipesd.engines.energy import Meter
 from pipesd.session import commands, events
 from pipesd.session.cloud_side import CloudSide
 from pipesd.session.rules import CloudRules
+from pipesd.tokens import Verifiers
 from pipesd.tuning import Proposal
 from pipesd.tuning_worker import Order
-from pipesd.wire.codec import Decoder
-from pipesd.wire.frames import EdgeFrame, Welcome
+from pipesd.wire.codec import GREETING_BYTES_MAX, Decoder
+from pipesd.wire.frames import CloudFrame, EdgeFrame, Welcome
+
+if TYPE_CHECKING:
+    from pipesd.session.proof import Tokens
 
 logger = logging.getLogger("pipesd.cloud")
 
 INBOX_EVENTS = 64
+TOKENS_READ_S = 2.0
 
 
 def _proposed(peer: int, proposal: Proposal) -> events.CloudEvent:
@@ -48,10 +54,11 @@ class Gateway:
         hooks: Hooks,
         tuning: Door | None = None,
         meter: Meter | None = None,
+        verifiers: Verifiers | None = None,
     ) -> None:
         """``tuning`` is what stands behind the tuner: a process of its own by default.
 
-        ``meter`` measures what passes take.
+        ``meter`` measures what passes take; without ``verifiers`` everybody is let in.
         """
         side = CloudSide(rules, welcome, engine.tokenizer.vocabulary)
         self._funnel: Funnel[events.CloudEvent, commands.CloudCommand] = Funnel(
@@ -69,6 +76,8 @@ class Gateway:
         self._tuner: Tuner[events.CloudEvent] = Tuner(
             tuning or OwnProcess(), self._funnel.inbox, _proposed, limit=3 * rules.connections_max
         )
+        self._verifiers = verifiers
+        self._tokens: Tokens | None = None
         self._hands: Crew | None = None
         self._peers: dict[int, _Connection] = {}
         self._peers_met = 0
@@ -83,6 +92,8 @@ class Gateway:
             hands.hire("pipesd cloud funnel", self._funnel.run())
             hands.hire("pipesd cloud verifier", self._verifier.run())
             hands.hire("pipesd cloud tuner", self._tuner.run())
+            if self._verifiers is not None:
+                hands.hire("pipesd cloud tokens", self._watch_tokens(self._verifiers))
             try:
                 async with in_good_order(self._stop):
                     yield
@@ -92,6 +103,18 @@ class Gateway:
                     peer.abort()
                 self._funnel.close()
                 self._compute.close()
+
+    async def _watch_tokens(self, verifiers: Verifiers) -> None:
+        """Have revoked ones thrown out also while nobody comes."""
+        while True:
+            self._read_tokens(verifiers)
+            await asyncio.sleep(TOKENS_READ_S)
+
+    def _read_tokens(self, verifiers: Verifiers) -> None:
+        tokens = verifiers.current()
+        if tokens is not self._tokens:
+            self._tokens = tokens
+            self._funnel.step(events.TokensRead(tokens))
 
     async def _stop(self) -> None:
         self._funnel.step(events.StopRequested())
@@ -107,7 +130,9 @@ class Gateway:
         peer = self._peers[number] = self._connection(number, link)
         self._deserted.clear()
         self._hands.hire(f"pipesd cloud peer {number}", self._serve(number, peer))
-        self._funnel.step(events.PeerConnected(number))
+        if self._verifiers is not None:
+            self._read_tokens(self._verifiers)
+        self._funnel.step(events.PeerConnected(number, link.address, fresh_nonce()))
 
     def _connection(self, number: int, link: Link) -> _Connection:
         reports: Reports[events.CloudEvent, EdgeFrame] = Reports(
@@ -115,7 +140,8 @@ class Gateway:
             rejected=lambda code, message: events.PeerRejected(number, code, message),
             closed=lambda reason: events.PeerClosed(number, reason),
         )
-        return Connection(link, Decoder[EdgeFrame](EdgeFrame), self._funnel.inbox, reports, self._limits)
+        decoder = Decoder[EdgeFrame](EdgeFrame, GREETING_BYTES_MAX)
+        return Connection(link, decoder, self._funnel.inbox, reports, self._limits)
 
     async def _serve(self, number: int, peer: _Connection) -> None:
         """Until the connection has ended. A fault of ours in here ends this connection and no other."""
@@ -129,11 +155,16 @@ class Gateway:
             if not self._peers:
                 self._deserted.set()
 
+    def _tell(self, peer: _Connection, frame: CloudFrame) -> None:
+        if isinstance(frame, Welcome):
+            peer.trust()
+        peer.tell(frame)
+
     def _dispatch(self, command: commands.CloudCommand) -> None:
         match command:
             case commands.SendToPeer(number, frame):
                 if number in self._peers:
-                    self._peers[number].tell(frame)
+                    self._tell(self._peers[number], frame)
             case commands.RunPass() | commands.ReleaseSequence():
                 self._verifier.tell(command)
             case commands.TunePeer(number, trial):

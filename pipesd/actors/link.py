@@ -5,6 +5,7 @@ Nothing above this file knows sockets. ``lab.link`` offers the same in memory.
 
 import asyncio
 import os
+import secrets
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,8 +25,20 @@ UNSENT_LOW: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 CLOSED_HERE = "the connection was closed here"
 
 
+_NONCE_BYTES = 18
+
+
+def fresh_nonce() -> str:
+    """Drawn at random, for the proof of who calls over a link."""
+    return secrets.token_urlsafe(_NONCE_BYTES)
+
+
 class Link(Protocol):
     """An ordered, reliable stream. One task may send while another receives."""
+
+    @property
+    def address(self) -> str:
+        """From where the other side has connected; empty if that means nothing."""
 
     async def send(self, data: bytes) -> None:
         """Wait until the stream has taken ``data``. Raises ``LinkError`` if it is broken."""
@@ -67,6 +80,8 @@ class TcpLink:
         self._writer = writer
         self._ended = False
         self._cut_reason: str | None = None
+        peer = writer.get_extra_info("peername")
+        self._address = str(peer[0]) if peer else ""
         # With 0, asyncio's TLS would wait for ever: it pauses at what it calls high water, not above it.
         writer.transport.set_write_buffer_limits(high=1, low=0)
         connection = writer.get_extra_info("socket")
@@ -74,6 +89,11 @@ class TcpLink:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if UNSENT_LOW is not None:
                 connection.setsockopt(socket.IPPROTO_TCP, UNSENT_LOW, 1)
+
+    @property
+    def address(self) -> str:
+        """The peer's."""
+        return self._address
 
     async def send(self, data: bytes) -> None:
         """Wait until the kernel has taken ``data``."""

@@ -15,6 +15,7 @@ from pipesd.cli.options import OF_AN_ANSWER, answer_options, prompt_options
 from pipesd.cli.output import Writer
 from pipesd.cli.process import Commands, observers, process_options, run_loop, say, signals
 from pipesd.cli.talk import AloneTalker, talk, write_alone
+from pipesd.cli.token import token
 from pipesd.cli.tracing import trace_option, tracing
 from pipesd.cloud import serve as serving
 from pipesd.config import CloudConfig
@@ -39,6 +40,10 @@ _OF_A_SERVER = frozenset(
         "sessions_max",
         "edge_sessions_max",
         "connections_max",
+        "address_connections_max",
+        "tokens",
+        "lease_s",
+        "drain_s",
         "handshake_timeout_s",
         "ping_after_s",
         "silent_after_s",
@@ -135,3 +140,4 @@ async def _chat(config: CloudConfig, stop: Sequence[str], *, show_ids: bool) -> 
 
 cloud_commands.add_command(pull_command("target"))
 cloud_commands.add_command(keygen)
+cloud_commands.add_command(token)

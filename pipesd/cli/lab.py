@@ -7,6 +7,7 @@ from typing import Any, get_args
 import click
 
 import pipesd
+from pipesd.cli.faults import faults
 from pipesd.cli.lab_options import scenario_option, seed_option, wire_option
 from pipesd.cli.load import load as many_edges
 from pipesd.cli.paper import paper
@@ -67,6 +68,7 @@ def run(traces: Sequence[str], prompts: Sequence[str], scenario: str, as_json: b
     click.echo(json.dumps(figures.as_json()) if as_json else figures.line())
 
 
+lab_commands.add_command(faults)
 lab_commands.add_command(link)
 lab_commands.add_command(many_edges)
 lab_commands.add_command(paper)

@@ -3,15 +3,18 @@
 import json
 import sys
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from functools import partial
 from time import monotonic
 
 from pipesd.actors.compute import ThreadCompute
 from pipesd.cli.process import say
+from pipesd.errors import PipeSDError
+from pipesd.page import Page, logging_to, put
 from pipesd.summary import Summary
-from pipesd.terminal import put
 from pipesd.text import Piece
+
+_NOTHING = Piece("", ())
 
 
 class Timing:
@@ -35,20 +38,40 @@ class Writer:
         self._as_json = as_json
         self._show_ids = show_ids
         self._output = ThreadCompute("pipesd-output")
+        self._page = Page(sys.stdout) if sys.stdout.isatty() and not as_json else None
+        self._is_previewed = False
         self._text: list[str] = []
         self._tokens: list[int] = []
 
     async def write_all(self, pieces: AsyncGenerator[Piece, None]) -> Timing:
         """Put out what comes, without holding up the event loop; how long it took."""
         timing = Timing()
-        async with aclosing(pieces):
-            async for piece in pieces:
-                timing.note()
-                self._text.append(piece.text)
-                self._tokens += piece.tokens
-                if piece.text and not self._as_json:
-                    await self._output.run(partial(put, sys.stdout, piece.text), 0)
+        with nullcontext() if self._page is None else logging_to(self._page.remark):
+            try:
+                async with aclosing(pieces):
+                    async for piece in pieces:
+                        if piece.verified:
+                            timing.note()
+                            self._text.append(piece.text)
+                            self._tokens += piece.tokens
+                        await self._show(piece)
+            except PipeSDError:
+                if self._page is not None:
+                    await self._output.run(self._page.end_line, 0)
+                raise
+            finally:
+                if self._is_previewed:
+                    await self._show(_NOTHING)
         return timing
+
+    async def _show(self, piece: Piece) -> None:
+        """At a terminal also what nobody has confirmed yet, until something is."""
+        if self._page is not None:
+            self._is_previewed = not piece.verified
+            show = self._page.write if piece.verified else self._page.preview
+            await self._output.run(partial(show, piece.text), 0)
+        elif piece.text and piece.verified and not self._as_json:
+            await self._output.run(partial(put, sys.stdout, piece.text), 0)
 
     def conclude(self, summary: Summary, prompt_ids: Sequence[int], kept_tokens: int) -> None:
         """The answer is complete: its figures follow, and its ids; those behind a stop string are no part."""

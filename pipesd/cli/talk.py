@@ -19,6 +19,7 @@ from pipesd.cli.output import Timing, Writer, say_ids
 from pipesd.cli.process import signals, terminate
 from pipesd.cli.summaries import alone_summary, edge_summary
 from pipesd.edge import Edge, Generation
+from pipesd.page import logging_to
 from pipesd.session.tuned import Tuned
 from pipesd.summary import Summary, total
 from pipesd.terminal import PipeConsole, TerminalConsole
@@ -39,7 +40,8 @@ async def talk(talker: Talker) -> None:
 
     is_terminal = sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())
     console = TerminalConsole(_history()) if is_terminal else PipeConsole()
-    with contextlib.closing(console), signals(handle):
+    noting = logging_to(console.note) if isinstance(console, TerminalConsole) else contextlib.nullcontext()
+    with contextlib.closing(console), signals(handle), noting:
         try:
             await chat(talker, console)
         except asyncio.CancelledError:
@@ -79,8 +81,9 @@ class _Figures:
         timing, ids = Timing(), list[int]()
         async with aclosing(aiter(answer)) as pieces:
             async for piece in pieces:
-                timing.note()
-                ids += piece.tokens
+                if piece.verified:
+                    timing.note()
+                    ids += piece.tokens
                 yield piece
         self._summaries.append(summary_of(timing))
         if self._show_ids:

@@ -14,12 +14,14 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from pipesd.errors import TraceError, UsageError
+from pipesd.errors import TraceError, UsageError, one_line
 from pipesd.values import TokenId
 from pipesd.vocabulary import Vocabulary
 
 FORMAT = "pipesd-trace/1"
 ROLLOUT_TOKENS = 16
+VOCABULARY_MAX = 2**21
+"""Most ids of a vocabulary; the list of their pieces then takes 17 MB."""
 
 SHIPPED = ("humaneval", "chat")
 """What is replayed if nothing else is named."""
@@ -54,7 +56,7 @@ class TraceHeader(msgspec.Struct, frozen=True):
     numerics: Literal["exact", "fast"]
     """Of the recording."""
 
-    vocabulary: Annotated[int, msgspec.Meta(ge=2, le=2**31)]
+    vocabulary: Annotated[int, msgspec.Meta(ge=2, le=VOCABULARY_MAX)]
     """Number of ids."""
 
     end_ids: Tokens
@@ -131,7 +133,7 @@ def load(paths: Sequence[str | Path]) -> Trace:
             merged = _merged(merged, trace)
         except _BrokenError as error:
             raise TraceError(
-                f"{path} does not go with {files[0]}: {error}; replay them one at a time"
+                f"{path} does not go with {files[0]}: {one_line(str(error))}; replay them one at a time"
             ) from None
     return merged
 
@@ -158,7 +160,8 @@ def read_trace(path: str | Path) -> Trace:
             texts.add(prompt.prompt_tokens)
         _require(len(prompts) > 0, "no prompt follows the header")
     except _BrokenError as error:
-        raise TraceError(f"{path}, line {number}: {error}; get an unbroken copy of the trace") from None
+        why = one_line(str(error))
+        raise TraceError(f"{path}, line {number}: {why}; get an unbroken copy of the trace") from None
     return Trace(header, tuple(prompts.values()))
 
 

@@ -28,6 +28,7 @@ from pipesd.session.commands import EmitTokens, FinishGeneration, SendFrame
 from pipesd.session.edge import EdgeSession
 from pipesd.session.events import PromptGiven
 from pipesd.session.experience import Experience
+from pipesd.session.leases import LEASE_BYTES
 from pipesd.session.trials import Trials
 from pipesd.tuning import Proposal
 from pipesd.values import Sampling, TrialReport
@@ -84,7 +85,7 @@ class _Edge:
         if self._proposed.thresholds is not None:
             session.adopt(self._proposed.thresholds)
         wish = PromptGiven(number, 0, prompt.prompt_tokens, Sampling(), 0, len(prompt.target))
-        said = [*session.open(), *session.prompt(wish)]
+        said = [*session.open(play.grant), *session.prompt(wish)]
         for command in said:
             assert isinstance(command, SendFrame), "a prompt that does more than send"
             play.up.tell(command.frame)
@@ -237,9 +238,10 @@ class _Cloud:
 
     def _open(self, frame: frames.AnyFrame) -> None:
         assert isinstance(frame, frames.Open), "a frame behind the end of its session"
-        self._session = CloudSession(frame.session, self._play.grant)
+        self._session = CloudSession(0, frame.session, self._play.grant)
         self._session.sit(0, 0, None)
-        self._play.down.tell(frames.Opened(frame.session))
+        lease = bytes(LEASE_BYTES) if self._play.cloud_rules.lease_s else b""
+        self._play.down.tell(frames.Opened(frame.session, lease))
 
     def _start_pass(self, now: float) -> None:
         session, play = self._session, self._play

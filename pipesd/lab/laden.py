@@ -24,6 +24,11 @@ class LadenLink:
         self._now = asyncio.get_running_loop().time
         self._began = self._now()
 
+    @property
+    def address(self) -> str:
+        """As the link's."""
+        return self._link.address
+
     async def send(self, data: bytes) -> None:
         """Wait until ``data`` would have left, and hand it on."""
         free_at, _ = self._emulator.send(self._now() - self._began, self._charge(data))

@@ -1,8 +1,7 @@
 """A modelled link between real sockets, in wall time: whatever passes meets ``lab.emulator`` on its way.
 
-What one read returns is a message. While it occupies the link nothing more is read, so that its sender feels
-it; it is written when it arrives. Each connection is a link of its own, all with the same luck; outages and
-changes of rate go by one clock, which starts at the first connection. Run it on a ``precise_loop``.
+Each connection is a link of its own, all with the same luck; outages and changes of rate go by one clock,
+which starts at the first connection. Run it on a ``precise_loop``.
 """
 
 import asyncio
@@ -11,29 +10,23 @@ import os
 import selectors
 import socket
 import struct
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Protocol, cast
+from typing import cast
 
 from pipesd.actors.link import LISTEN_BACKLOG, READ_BYTES
 from pipesd.actors.runtime import Crew, crew
 from pipesd.errors import ConfigError
 from pipesd.lab.emulator import LinkEmulator, LinkModel, both_ways
+from pipesd.lab.storm import Storm
+from pipesd.lab.way import Charge, Way
 
 Address = tuple[str, int]
-Charge = Callable[[bytes], int]
 
 CONNECT_TIMEOUT_S = 10.0
 
 CONNECTIONS_MAX = 256
 """Two sockets each; ``select``, with which a precise loop waits, can tell 1,024 apart."""
-
-TRAVELLING_BYTES_MAX = 1 << 24
-"""More than this does not travel at once, each way: a window of TCP has its end as well."""
-
-LATE_MAX_S = 0.001
-"""So much of a timer's lateness is made up for, that a busy link keeps its rate."""
 
 _SOCKET_BYTES = 1 << 16
 _RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
@@ -52,7 +45,7 @@ def charge_bytes() -> Charge:
 
 
 @asynccontextmanager
-async def relaying(
+async def relaying(  # noqa: PLR0913 - two addresses, and what a link is like
     listen: Address,
     upstream: Address,
     up: LinkModel,
@@ -60,17 +53,19 @@ async def relaying(
     *,
     seed: int = 0,
     charge: Callable[[], Charge] = charge_bytes,
+    storm: Storm | None = None,
 ) -> AsyncIterator[Address]:
     """Relay every connection to ``upstream`` while the context lasts; gives the address, port 0 resolved.
 
-    ``charge`` makes, for each connection, what says how many bytes a message upward counts as. Raises
-    ``ConfigError`` if the address cannot be used. That an upstream does not answer is logged.
+    ``charge`` makes, for each connection, what says how many bytes a message upward counts as; the faults of
+    ``storm`` strike connections. Raises ``ConfigError`` if the address cannot be used. That an upstream does
+    not answer is logged.
     """
     loop = asyncio.get_running_loop()
     if not isinstance(loop, asyncio.SelectorEventLoop):
         raise RuntimeError("a relay needs the timers of precise_loop; those of uvloop come too early")
     async with crew() as hands:
-        relay = _Relay(hands, upstream, lambda: both_ways(up, down, seed), charge)
+        relay = _Relay(hands, upstream, lambda: both_ways(up, down, seed), charge, storm)
         try:
             server = await loop.create_server(lambda: _End(relay.accept), *listen, backlog=LISTEN_BACKLOG)
         except (OSError, ValueError) as error:
@@ -86,116 +81,6 @@ async def relaying(
     await asyncio.sleep(0)  # what was reset is closed in the next turn of the loop
 
 
-class Outlet(Protocol):
-    """The end of a connection, as a way uses it."""
-
-    def read_on(self, is_wanted: bool) -> None:
-        """Read the next message, or none for now."""
-
-    def write(self, data: bytes) -> None:
-        """Pass on what has arrived."""
-
-    def write_end(self) -> None:
-        """Nothing more will arrive."""
-
-
-class Way:
-    """One direction of a connection: messages that were read at one end and travel to the other."""
-
-    def __init__(
-        self, emulator: LinkEmulator, source: Outlet, sink: Outlet, *, began: float, charge: Charge = len
-    ) -> None:
-        """``began`` is when the emulator's time was 0, on the clock of the loop."""
-        self._loop = asyncio.get_running_loop()
-        self._emulator = emulator
-        self._source = source
-        self._sink = sink
-        self._began = began
-        self._charge = charge
-        self._travelling: deque[tuple[float, bytes]] = deque()
-        self._travelling_bytes = 0
-        self._reads = self._occupied = self._held = self._ended = self._closed = False
-        self._just_freed = False
-        self._freeing: asyncio.TimerHandle | None = None
-        self._arriving: asyncio.TimerHandle | None = None
-
-    def begin(self) -> None:
-        """Read the first message."""
-        self._steer()
-
-    def take(self, data: bytes) -> None:
-        """A message was read."""
-        now = self._now()
-        if self._just_freed:
-            now = max(self._emulator.free_at, now - LATE_MAX_S)
-        free_at, arrival = self._emulator.send(now, self._charge(data))
-        self._occupied = True
-        self._freeing = self._loop.call_at(self._began + free_at, self._free)
-        self._travel(arrival, data)
-
-    def take_end(self) -> None:
-        """The source will send no more."""
-        self._ended = True
-        self._travel(self._emulator.end(self._now()), b"")
-
-    def hold(self, is_held: bool) -> None:
-        """Whether the sink is slow to take what it was given; then nothing more is read."""
-        self._held = is_held
-        self._steer()
-
-    def close(self) -> None:
-        """Let nothing more happen."""
-        self._closed = True
-        for timer in (self._freeing, self._arriving):
-            if timer is not None:
-                timer.cancel()
-
-    def _now(self) -> float:
-        return self._loop.time() - self._began
-
-    def _travel(self, arrival: float, data: bytes) -> None:
-        self._travelling.append((arrival, data))
-        self._travelling_bytes += len(data)
-        if len(self._travelling) == 1:
-            self._await_next()
-        self._steer()
-
-    def _await_next(self) -> None:
-        self._arriving = self._loop.call_at(self._began + self._travelling[0][0], self._arrive)
-
-    def _free(self) -> None:
-        """Let the next message in. If it is read in the next turn of the loop, it has waited for the link.
-
-        It then begins when the link was free, not when a timer said so, which is a little later.
-        """
-        self._occupied = False
-        self._just_freed = True
-        self._loop.call_soon(self._loop.call_soon, self._forget)
-        self._steer()
-
-    def _forget(self) -> None:
-        self._just_freed = False
-
-    def _arrive(self) -> None:
-        _, data = self._travelling.popleft()
-        self._travelling_bytes -= len(data)
-        if self._travelling:
-            self._await_next()
-        if data:
-            self._sink.write(data)
-        else:
-            self._sink.write_end()
-        self._steer()
-
-    def _steer(self) -> None:
-        """Read exactly while a message could leave at once."""
-        is_full = self._travelling_bytes > TRAVELLING_BYTES_MAX
-        reads = not (self._occupied or self._held or self._ended or is_full)
-        if reads != self._reads and not self._closed:
-            self._reads = reads
-            self._source.read_on(reads)
-
-
 class _End(asyncio.BufferedProtocol):
     """One of the two sockets of a connection. It reads nothing before it is joined to the other."""
 
@@ -205,14 +90,17 @@ class _End(asyncio.BufferedProtocol):
         self._made = made
         self._room = bytearray(READ_BYTES)
         self._other: _End | None = None
-        self._ways: tuple[Way, ...] = ()
+        self._stop: Callable[[], None] = _nothing
         self._is_ended = False
         self.lost = asyncio.Event()
 
-    def join(self, other: "_End", outgoing: Way, incoming: Way) -> None:
-        """What is read here goes out, what comes in is written here, and neither end outlives the other."""
+    def join(self, other: "_End", outgoing: Way, incoming: Way, stop: Callable[[], None]) -> None:
+        """What is read here goes out, what comes in is written here, and neither end outlives the other.
+
+        ``stop`` lets nothing pass any more.
+        """
         self._other = other
-        self._ways = self._outgoing, self._incoming = outgoing, incoming
+        self._outgoing, self._incoming, self._stop = outgoing, incoming, stop
         outgoing.begin()
 
     def reset(self) -> None:
@@ -252,10 +140,6 @@ class _End(asyncio.BufferedProtocol):
     def _close(self) -> None:
         self._stop()
         self._transport.close()
-
-    def _stop(self) -> None:
-        for way in self._ways:
-            way.close()
 
     def _break(self, error: Exception | None) -> None:
         self._stop()
@@ -311,11 +195,13 @@ class _Relay:
         upstream: Address,
         emulators: Callable[[], tuple[LinkEmulator, LinkEmulator]],
         charge: Callable[[], Charge],
+        storm: Storm | None,
     ) -> None:
         self._hands = hands
         self._upstream = upstream
         self._emulators = emulators
         self._charge = charge
+        self._storm = storm
         self._clients: set[_End] = set()
         self._began: float | None = None
         self._is_closed = False
@@ -360,16 +246,37 @@ class _Relay:
         return upstream
 
     async def _run(self, client: _End, upstream: _End, began: float) -> None:
-        rising, falling = self._emulators()
-        up = Way(rising, client, upstream, began=began, charge=self._charge())
-        down = Way(falling, upstream, client, began=began)
         try:
-            client.join(upstream, outgoing=up, incoming=down)
-            upstream.join(client, outgoing=down, incoming=up)
+            self._join(client, upstream, began)
             await client.lost.wait()
             await upstream.lost.wait()
         finally:
             upstream.reset()
+
+    def _join(self, client: _End, upstream: _End, began: float) -> None:
+        def cut() -> None:
+            client.reset()
+            upstream.reset()
+
+        def stop() -> None:
+            up.close()
+            down.close()
+            if exposed is not None:
+                exposed.close()
+
+        exposed = None if self._storm is None else self._storm.expose(upstream, client, cut)
+        there, here = (upstream, client) if exposed is None else (exposed.up, exposed.down)
+        rising, falling = self._emulators()
+        up = Way(rising, client, there, began=began, charge=self._charge())
+        down = Way(falling, upstream, here, began=began)
+        if exposed is not None:
+            exposed.up.on_shut, exposed.down.on_shut = up.shut, down.shut
+        client.join(upstream, up, down, stop)
+        upstream.join(client, down, up, stop)
+
+
+def _nothing() -> None:
+    """Nothing passes yet."""
 
 
 def _reason(error: OSError | ValueError) -> str:

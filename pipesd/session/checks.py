@@ -57,6 +57,12 @@ def unlike_tokenizers(model: str, how: str) -> Failure:
     )
 
 
+def unlike(one: Welcome, other: Welcome) -> list[str]:
+    """What differs between two clouds that decides the target's text."""
+    deciding = ("model", "engine", "numerics", "chunk_tokens", "vocabulary_hashes", "end_ids", "template")
+    return [name for name in deciding if getattr(one, name) != getattr(other, name)]
+
+
 def check_verdict(
     frame: Verdict, books: Ledger, limit: int, vocabulary_size: int, end_ids: frozenset[int]
 ) -> None:

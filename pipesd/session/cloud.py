@@ -3,22 +3,31 @@
 Pure. ``CloudSide`` feeds it, puts its slices into passes, and hands it the picks.
 """
 
-from collections import deque
-
 from pipesd.errors import PeerError
-from pipesd.session.flight import Answer, Flight
-from pipesd.session.ledger import common_prefix, first_of
+from pipesd.session.flight import Answer, Flight, Losses
+from pipesd.session.owed import Owed
 from pipesd.session.phases import TextPhase
-from pipesd.session.rules import ASKS_MAX
-from pipesd.transcript import Span, Transcript
+from pipesd.transcript import Span, Transcript, common_prefix
 from pipesd.values import Finish, Slice
-from pipesd.wire.frames import Cancel, Draft, Prompt, Verdict, Welcome
+from pipesd.wire.frames import Cancel, Draft, Prompt, Restore, Resume, Verdict, Welcome
 
 
 class CloudSession:
     """One growing text and the drafts that wait to be judged."""
 
-    def __init__(self, number: int, grant: Welcome) -> None:
+    def __init__(self, peer: int, number: int, grant: Welcome) -> None:
+        self.peer = peer
+        """The connection that it belongs to, or belonged to last."""
+
+        self.number = number
+        """What it is called in that connection."""
+
+        self.owner = ""
+        """The name of the token that opened it; empty without tokens."""
+
+        self.lease = b""
+        """By what it is known to those who come back; empty if it ends with its connection."""
+
         self.sequence: int | None = None
         """Its place in the model's cache, if it has one."""
 
@@ -28,24 +37,17 @@ class CloudSession:
         self.made_use = False
         """Whether it has got a verdict out of its place."""
 
-        self.losses = 0
-        """How many passes it was in that were lost, without a verdict since."""
+        self.losses = Losses()
 
-        self._number = number
         self._grant = grant
         self._end_ids = frozenset(grant.end_ids)
         self._text = Transcript(grant.chunk_tokens)
         self._tokens = self._text.tokens
         self._cached = 0
-        self._epoch = 0
-        self._dead = True
-        self._sent_end = 0
-        self._answer_start = 0
+        self._epoch = self._turn_epoch = self._sent_end = self._answer_start = 0
+        self._dead, self._is_parked = True, False
         self._drafts: list[int] = []
-        self._asks: deque[tuple[int, float]] = deque()
-        """(position, when it came) of each ask that is owed, in order."""
-
-        self._due_since = 0.0
+        self._asks = Owed()
         self._arrivals: list[tuple[int, int]] = []
         self._generation: Answer | None = None
         self._finish: Finish | None = None
@@ -79,7 +81,7 @@ class CloudSession:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is being written to it."""
-        return self._generation is None and self._flight is None
+        return self._flight is None and (self._generation is None or self._is_parked)
 
     @property
     def is_due(self) -> bool:
@@ -115,8 +117,7 @@ class CloudSession:
         """Assert what must hold between any two events."""
         assert self._cached == 0 or self.sequence is not None, "cached tokens without a place"
         assert 0 <= self._cached <= len(self._tokens), "more cached than confirmed"
-        assert all(ask > len(self._tokens) for ask, _ in self._asks), "an answered ask is still owed"
-        assert len(self._asks) <= ASKS_MAX, "too many asks"
+        self._asks.validate(len(self._tokens))
         assert not (self._dead and (self._drafts or self._asks)), "a dead epoch with drafts or asks"
         assert len(self._drafts) <= self._grant.window_tokens, "more drafts than the window"
 
@@ -129,6 +130,7 @@ class CloudSession:
         if frame.base > len(self._tokens) or not frame.tokens or frame.tokens_max < 1:
             raise PeerError("protocol", "a prompt that is empty, beyond the text, or for no token")
         self._forget(frame.epoch)
+        self._turn_epoch = frame.epoch
         self._cached = min(self._cached, self._text.cut(frame.base))
         self._text.append(frame.tokens, prompt=True)
         length = len(self._tokens)
@@ -137,16 +139,17 @@ class CloudSession:
         self._dead = False
         self._sent_end = self._answer_start = length
         self._energy_uj = 0
-        self._owe(length + 1, now)
+        self._asks.ask(length + 1, now)
 
     def decline(self) -> None:
         """There is too much to do for now: the prompt stays, but the generation does not begin."""
         self._forget(self._epoch)
         self._generation = None
+        self._turn_epoch = -1
 
-    def fits(self, frame: Prompt) -> bool:
-        """Whether the prompt leaves room for at least one more token in the context."""
-        return frame.base + len(frame.tokens) < self._grant.context_tokens
+    def fits(self, tokens: int) -> bool:
+        """Whether a text of so many tokens leaves room for at least one more in the context."""
+        return tokens < self._grant.context_tokens
 
     def draft(self, frame: Draft, now: float) -> tuple[Verdict, ...]:
         """Take guesses. Raises ``PeerError`` if the frame contradicts what was said before.
@@ -160,14 +163,50 @@ class CloudSession:
         if not self._dead:
             self._take_drafts(frame, now)
         if not self._dead and frame.ask > len(self._tokens):
-            self._owe(frame.ask, now)
+            self._asks.ask(frame.ask, now)
         return again
 
     def cancel(self, frame: Cancel) -> None:
         """End the generation, keep the text."""
         self._require_newer(frame.epoch)
         self._forget(frame.epoch)
+        self._turn_epoch = frame.epoch
         self._generation = self._finish = None
+
+    def park(self) -> None:
+        """Its edge is away: of what was not judged, nothing will be."""
+        self._is_parked = True
+        self._forget(self._epoch)
+
+    def resume(self, frame: Resume) -> tuple[Verdict, ...] | None:
+        """Go on with an edge that is back, and say what it does not know; None if its text is another one."""
+        self._is_parked = False
+        is_same = frame.prompt_epoch == self._turn_epoch and frame.epoch > self._epoch
+        if not (is_same and self._answer_start <= frame.confirmed <= len(self._tokens)):
+            return None
+        return self._go_on(frame.epoch, frame.confirmed)
+
+    def restore(self, frame: Restore) -> None:
+        """Take the edge's text for ours; what is in the cache of it stays there. Raises ``PeerError``."""
+        self._require_newer(frame.epoch)
+        length, limit = frame.length, frame.generation_start + frame.tokens_max
+        is_running = frame.tokens_max > 0
+        if is_running and not 0 < frame.generation_start <= length < limit:
+            raise PeerError("protocol", "an answer outside of its own text and limits")
+        if not all(tokens for _, tokens in frame.segments):
+            raise PeerError("protocol", "a text with an empty part")
+        for _, tokens in frame.segments:
+            self._require_known(tokens)
+        self._forget(frame.epoch)
+        self._turn_epoch = frame.epoch
+        valid = self._text.take(frame.segments)
+        self._cached = min(self._cached, valid, self._text.last_start)
+        self._generation = Answer(limit, frame.sampling, frame.seed) if is_running else None
+        self._finish = None
+        self._dead = not is_running
+        self._sent_end = length
+        self._answer_start = frame.generation_start if is_running else length
+        self._energy_uj = 0
 
     def abandon(self) -> None:
         """The session is over; the result of a pass that runs is of no use."""
@@ -180,12 +219,16 @@ class CloudSession:
         length = len(self._tokens)
         if not self._answer_start <= frame.base <= length:
             raise PeerError("protocol", f"drafts from {frame.base} on, but the text ends at {length}")
-        self._forget(frame.epoch)
+        return self._go_on(frame.epoch, frame.base)
+
+    def _go_on(self, epoch: int, base: int) -> tuple[Verdict, ...]:
+        """A new epoch of the same answer, in which what the edge does not know is said again."""
+        self._forget(epoch)
         self._dead = self._generation is None
-        self._sent_end = frame.base
-        if frame.base < length or self._finish is not None:
-            again = tuple(self._tokens[frame.base :])
-            return (Verdict(self._number, frame.epoch, frame.base, 0, again, self._finish),)
+        self._sent_end = base
+        has_more = self._generation is not None and base < len(self._tokens)
+        if has_more or self._finish is not None:
+            return (Verdict(self.number, epoch, base, 0, tuple(self._tokens[base:]), self._finish),)
         return ()
 
     def _take_drafts(self, frame: Draft, now: float) -> None:
@@ -215,13 +258,6 @@ class CloudSession:
     def _require_known(self, tokens: tuple[int, ...]) -> None:
         if tokens and max(tokens) >= self._grant.vocabulary_size:
             raise PeerError("protocol", f"token {max(tokens)} is not in the vocabulary")
-
-    def _owe(self, ask: int, now: float) -> None:
-        if len(self._asks) == ASKS_MAX:
-            raise PeerError("protocol", f"more than {ASKS_MAX} unanswered asks")
-        if not self._asks:
-            self._due_since = now
-        self._asks.append((max(ask, self._asks[-1][0] if self._asks else 0), now))
 
     def _forget(self, epoch: int) -> None:
         """A new epoch, or the end of this one: what was not judged never will be."""
@@ -264,7 +300,7 @@ class CloudSession:
         assert generation is not None, "a pass for a session without a generation"
         assert self.is_due or self.may_ride, "a pass for a session that owes nothing"
         assert self.sequence is not None, "a pass for a session without a place"
-        spans = self._spans(room_tokens, prompt_room_tokens)
+        spans = self._text.spans_within(self._cached, room_tokens, prompt_room_tokens)
         if not spans:
             return ()
         last = spans[-1]
@@ -274,7 +310,7 @@ class CloudSession:
         if not (drafts or self._asks):
             return ()
         picks = len(drafts) + 1 if is_all else 0
-        queued_s = now - self._due_since if self._asks else 0.0
+        queued_s = now - self._asks.since if self._asks else 0.0
         self._flight = Flight(last.end + len(drafts), len(drafts), picks, now, queued_s)
         text = [self._slice(span, (), 0, generation) for span in spans[:-1]]
         return (*text, self._slice(last, drafts, picks, generation))
@@ -282,25 +318,6 @@ class CloudSession:
     def _judgeable(self, room_tokens: int, generation: Answer) -> tuple[int, ...]:
         limit = min(generation.limit, self._grant.context_tokens) - len(self._tokens)
         return tuple(self._drafts[: max(0, min(room_tokens, limit))])
-
-    def _spans(self, room_tokens: int, prompt_room_tokens: int) -> list[Span]:
-        """What is not in the cache yet, as far as there is room."""
-        spans: list[Span] = []
-        for span in self._text.spans_from(self._cached):
-            tokens = span.end - span.start
-            if span.prompt:
-                if tokens > prompt_room_tokens:
-                    break
-                spans.append(span)
-                prompt_room_tokens -= tokens
-                continue
-            if room_tokens < tokens:
-                if room_tokens > 0:
-                    spans.append(Span(span.start, span.start + room_tokens, prompt=False))
-                break
-            spans.append(span)
-            room_tokens -= tokens
-        return spans
 
     def _slice(self, span: Span, drafts: tuple[int, ...], picks: int, generation: Answer) -> Slice:
         tokens = (*self._tokens[span.start : span.end], *drafts)
@@ -319,16 +336,16 @@ class CloudSession:
 
     def lose(self) -> None:
         """The pass came to nothing, and what was cached is gone; what it owed is still owed."""
-        assert self._flight is not None, "the loss of a pass that nobody asked for"
-        self._flight = None
-        self.losses += 1
+        flight, self._flight = self._flight, None
+        assert flight is not None, "the loss of a pass that nobody asked for"
+        self.losses.lost(flight.end)
 
     def settle(self, picks: tuple[int, ...], now: float, energy_uj: int = 0) -> Verdict | None:
         """The pass is done: the picks of its last slice, its share of the energy. What the edge is told."""
         flight, self._flight = self._flight, None
         assert flight is not None, "the result of a pass that nobody asked for"
-        generation = self._generation
-        if flight.stale or generation is None:
+        self.losses.done(flight.end)
+        if flight.stale or (generation := self._generation) is None:
             return None
         self._energy_uj += energy_uj
         if flight.picks == 0:
@@ -338,16 +355,17 @@ class CloudSession:
         return self._judge(flight, generation, picks, now)
 
     def _judge(self, flight: Flight, generation: Answer, picks: tuple[int, ...], now: float) -> Verdict:
-        self.made_use, self.losses = True, 0
+        self.made_use = True
         base = len(self._tokens)
         judged = self._drafts[: flight.drafts]
         agreed = common_prefix(judged, picks)
-        news, finish = self._cut([*judged[:agreed], picks[agreed]], generation)
+        said = [*judged[:agreed], picks[agreed]]
+        news, finish = generation.cut(said, base, self._grant.context_tokens, self._end_ids)
         accepted = min(agreed, len(news))
         self._text.append(news, prompt=False)
         self._cached = base + accepted
         verdict = Verdict(
-            session=self._number,
+            session=self.number,
             epoch=self._epoch,
             base=base,
             accepted=accepted,
@@ -361,18 +379,8 @@ class CloudSession:
         )
         self._energy_uj = 0
         self._after_verdict(news, finish)
-        self._note_due(flight, now)
+        self._asks.answered(len(self._tokens), flight.started, now)
         return verdict
-
-    def _cut(self, news: list[int], generation: Answer) -> tuple[list[int], Finish | None]:
-        """Cut at the first end id and at the limits; and why the generation ends, if it does."""
-        room = min(generation.limit, self._grant.context_tokens) - len(self._tokens)
-        ends = first_of(self._end_ids, news)
-        if ends < min(len(news), room):
-            return news[: ends + 1], "stop"
-        if len(news) < room:
-            return news, None
-        return news[:room], "length" if generation.limit <= self._grant.context_tokens else "context"
 
     def _after_verdict(self, news: list[int], finish: Finish | None) -> None:
         self._arrivals.clear()
@@ -384,13 +392,6 @@ class CloudSession:
             self._die()
         else:
             del self._drafts[: len(news)]
-        while self._asks and self._asks[0][0] <= len(self._tokens):
-            self._asks.popleft()
-
-    def _note_due(self, flight: Flight, now: float) -> None:
-        """What came during the pass has been due since then; what the pass served is due anew."""
-        came = self._asks[0][1] if self._asks else now
-        self._due_since = came if came > flight.started else now
 
 
 def _microseconds(seconds: float) -> int:

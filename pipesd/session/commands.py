@@ -115,6 +115,14 @@ class EmitTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowDrafts:
+    """application's stream. Guesses behind the text shown so far, until what is confirmed replaces them."""
+
+    session: int
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FinishGeneration:
     """application's stream. The answer is complete, or was cancelled."""
 
@@ -140,6 +148,27 @@ class NoteWait:
     session: int
     reason: str
     wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoteAway:
+    """runtime. Say that the connection is lost, and that the next try comes after a while."""
+
+    reason: str
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLink:
+    """runtime. Connect to the cloud of this number, counted from 0."""
+
+    link: int
+    cloud: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropLink:
+    """runtime. Send what is queued, then close; another connection will follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +230,13 @@ EdgeCommand = (
     | ReleaseDraft
     | AnnounceReady
     | EmitTokens
+    | ShowDrafts
     | FinishGeneration
     | FailGeneration
     | NoteWait
+    | NoteAway
+    | OpenLink
+    | DropLink
     | CloseLink
 )
 

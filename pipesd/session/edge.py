@@ -7,9 +7,7 @@ Pure. ``EdgeSide`` feeds it and decides when it may use the draft engine and the
 from collections.abc import Iterator
 
 from pipesd.errors import PeerError, UsageError
-from pipesd.planner.ahead import gain_s
 from pipesd.planner.occupancy import Gap
-from pipesd.planner.trigger import Thresholds
 from pipesd.session.checks import check_prompt, check_verdict
 from pipesd.session.commands import (
     DraftNext,
@@ -20,17 +18,18 @@ from pipesd.session.commands import (
     FinishGeneration,
     NoteWait,
     SendFrame,
+    ShowDrafts,
 )
-from pipesd.session.doorstep import Doorstep
 from pipesd.session.events import PromptGiven
-from pipesd.session.experience import Experience, SessionExperience
+from pipesd.session.experience import Experience
 from pipesd.session.generation import Generation, Step
 from pipesd.session.ledger import Ledger
-from pipesd.session.outbox import Outbox
 from pipesd.session.phases import TextPhase
 from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, EdgeRules
-from pipesd.values import COST_WEIGHTS, Finish, Stretch
-from pipesd.wire.frames import Cancel, Close, Draft, Open, Prompt, Verdict, Welcome
+from pipesd.session.tactics import Tactics
+from pipesd.session.tie import Tie
+from pipesd.values import Finish, Stretch
+from pipesd.wire.frames import Cancel, Close, Draft, Prompt, Verdict, Welcome
 
 
 class EdgeSession:
@@ -47,33 +46,41 @@ class EdgeSession:
         self.was_drafted = False
         self._number = number
         self._rules = rules
-        self._grant = grant
         self._draft_vocabulary_size = draft_vocabulary_size
         self._draft_context_tokens = rules.draft_context_tokens if rules.policy.writers == "both" else 0
-        self._window = min(rules.window_tokens, grant.window_tokens)
-        self._end_ids = frozenset(grant.end_ids)
+        self._take_grant(grant)
         self._ledger = Ledger(grant.chunk_tokens)
-        self._policy = rules.policy
-        self._calibrated = rules.policy.r1_rule == "closed_form"
-        self._cost_weight = 0.0 if rules.tuner == "off" else COST_WEIGHTS[rules.objective]
-        self._outbox = Outbox(rules.policy)
-        self._experience = SessionExperience(experience)
-        self._trial_start = (0, 0)
-        """Epoch and position: drafts before it were made before the tuner's trial began."""
+        self._tactics = Tactics(number, rules, self._ledger, experience)
+        self.adopt = self._tactics.adopt
+        """Go by other thresholds from the next draft on; None is what the policy begins with."""
 
-        self.door = Doorstep(number, rules)
-        """What to do if the cloud has no room for it."""
-
-        self.link_idle = self._experience.link_idle
+        self.link_idle = self._tactics.link_idle
         """To be called when what ``next_frame`` gave last has left."""
 
-        self._goes_ahead = True
+        self._tie = Tie(number, rules)
+        self.door = self._tie.door
+        """Whether, and until when, it waits for room at the cloud."""
+
+        self.opened = self._tie.opened
+        """To be called when the cloud has said so, with the lease."""
+
+        self._held_end = 0
+        """Position behind the last draft that was kept from before the session was taken up."""
+
+        self._shown_end = 0
+        """Position behind the last draft that was shown."""
+
         self._generation: Generation | None = None
         self._step: Step | None = None
         self._cached = 0
         self._blocked = False
         self._paused = False
         self._failed = False
+
+    def _take_grant(self, grant: Welcome) -> None:
+        self._grant = grant
+        self._window = min(self._rules.window_tokens, grant.window_tokens)
+        self._end_ids = frozenset(grant.end_ids)
 
     # -- what others may know ---------------------------------------------------------------------------
 
@@ -84,12 +91,7 @@ class EdgeSession:
             return TextPhase.FAILED
         if self._generation is None:
             return TextPhase.IDLE
-        return TextPhase.AWAITING if self._asks else TextPhase.DRAFTING
-
-    @property
-    def _asks(self) -> int:
-        """How many verdicts are owed, or will be asked for as soon as the link is idle."""
-        return len(self._ledger.asks) + len(self._outbox.marks)
+        return TextPhase.AWAITING if self._tactics.asks else TextPhase.DRAFTING
 
     @property
     def ledger(self) -> Ledger:
@@ -104,14 +106,19 @@ class EdgeSession:
             return False
         if self.door.is_waiting:
             return False
-        suffix, end, asks = books.suffix, books.end, len(books.asks) + len(self._outbox.marks)
+        suffix, end, asks = books.suffix, books.end, self._tactics.asks
         return (
             end < generation.limit
             and end < self._draft_context_tokens
-            and (asks == 0 or (self._goes_ahead and asks < ASKS_MAX))
-            and len(suffix) < self._window
+            and (asks == 0 or (self._tactics.goes_ahead and asks < ASKS_MAX))
+            and len(suffix) < (self._rules.offline_tokens if self._shows_drafts else self._window)
             and not (suffix and suffix[-1] in self._end_ids)
         )
+
+    @property
+    def _shows_drafts(self) -> bool:
+        """Whether the reader sees drafts, for there is no cloud to confirm them."""
+        return self._rules.offline == "draft" and not (self._tie.is_there or self.door.is_waiting)
 
     @property
     def step_is_useless(self) -> bool:
@@ -132,10 +139,6 @@ class EdgeSession:
 
     # -- what the application wants ---------------------------------------------------------------------
 
-    def open(self) -> Iterator[EdgeCommand]:
-        """Tell the cloud."""
-        yield SendFrame(Open(self._number))
-
     def check(self, wish: PromptGiven) -> None:
         """Raise ``UsageError`` if the prompt is impossible; nothing changes."""
         if self._failed:
@@ -146,14 +149,14 @@ class EdgeSession:
         """Start a generation; one that runs is given up. The wish must have passed ``check``."""
         books = self._ledger
         self._cached = min(self._cached, books.prompt(wish.base, wish.tokens))
-        self._outbox.clear()
-        self._experience.began()
+        self._tactics.begin()
+        self._held_end = self._shown_end = 0
         self._blocked = self._paused = False
-        self._goes_ahead = self._policy.ahead != "never"
-        limit = min(books.confirmed + wish.tokens_max, self._grant.context_tokens)
-        self._generation = Generation(limit, wish.sampling, wish.seed)
-        yield from self._say(
-            Prompt(
+        start, limit = books.confirmed, min(books.confirmed + wish.tokens_max, self._grant.context_tokens)
+        self._generation = Generation(start, wish.tokens_max, limit, wish.sampling, wish.seed)
+        if self._tie.note_turn(books.epoch):
+            books.ask(start + 1)
+            prompt = Prompt(
                 session=self._number,
                 epoch=books.epoch,
                 base=wish.base,
@@ -162,63 +165,37 @@ class EdgeSession:
                 seed=wish.seed,
                 tokens_max=wish.tokens_max,
             )
-        )
-
-    def _say(self, frame: Prompt | Cancel) -> Iterator[EdgeCommand]:
-        if self.door.say(frame):
-            yield SendFrame(frame)
-
-    def turn_away(self, failure: Failure, retry_ms: int, now: float) -> Iterator[EdgeCommand]:
-        """The cloud has no room for its prompt now; drafts that were sent are lost."""
-        wait_s = self.door.turn_away(retry_ms, now)
-        if wait_s is None:
-            yield from self.fail(failure)
-            return
-        if self._generation is not None:
-            self._forget_drafts()
-            self._ledger.ask_again()
-            self._experience.began()
-        yield NoteWait(self._number, failure.message, wait_s)
-
-    def say_again(self) -> Iterator[EdgeCommand]:
-        """The time has come to ask for room once more."""
-        for frame in self.door.again(self._ledger.epoch):
-            yield SendFrame(frame)
+            yield SendFrame(prompt)
 
     def cancel(self) -> Iterator[EdgeCommand]:
         """Give up the running generation, if there is one."""
         generation = self._generation
         if generation is not None:
             self._end_generation()
-            yield from self._say(Cancel(self._number, self._ledger.epoch))
+            if self._tie.note_turn(self._ledger.epoch):
+                yield SendFrame(Cancel(self._number, self._ledger.epoch))
             yield FinishGeneration(self._number, None, generation.stats)
-
-    def adopt(self, thresholds: Thresholds | None) -> None:
-        """Go by other thresholds from the next draft on; None is what the policy begins with."""
-        policy = self._policy
-        self._calibrated = thresholds is None and policy.r1_rule == "closed_form"
-        self._trial_start = (self._ledger.epoch, self._ledger.end)
-        if thresholds is None:
-            self._outbox.trigger.adopt(policy.thresholds, policy.r1_rule)
-        else:
-            self._outbox.trigger.adopt(thresholds, "fixed")
-        self._use_what_was_learned()
 
     def pause(self, *, paused: bool) -> None:
         """Stop drafting while nobody reads."""
         self._paused = paused
-        self._experience.paused()
+        self._tactics.pause()
 
     def close(self) -> Iterator[EdgeCommand]:
         """Leave for good; an answer that runs is given up."""
         yield from self.cancel()
-        yield SendFrame(Close(self._number))
+        if self._tie.is_known:
+            yield SendFrame(Close(self._number))
 
     def fail(self, failure: Failure) -> Iterator[EdgeCommand]:
         """The session cannot go on."""
         self._failed = True
+        yield from self._give_up(failure)
+
+    def _give_up(self, failure: Failure) -> Iterator[EdgeCommand]:
         if self._generation is not None:
             self._end_generation()
+            self._tie.note_turn(self._ledger.epoch)
             yield FailGeneration(self._number, failure)
 
     def _end_generation(self) -> None:
@@ -228,8 +205,87 @@ class EdgeSession:
 
     def _forget_drafts(self) -> None:
         self._cached = min(self._cached, self._ledger.confirmed)
-        self._outbox.clear()
-        self._experience.discarded()
+        self._tactics.discard()
+
+    # -- the cloud comes and goes -----------------------------------------------------------------------
+
+    def go_away(self, failure: Failure) -> Iterator[EdgeCommand]:
+        """The connection is lost; drafts are kept, and more of them may be made."""
+        self._tie.cut()
+        self._unsend()
+        if self._rules.offline == "stop":
+            yield from self._give_up(failure)
+        elif self._shows_drafts:
+            yield from self._show(max(self._shown_end, self._ledger.confirmed), self._ledger.end)
+
+    def open(self, grant: Welcome) -> Iterator[EdgeCommand]:
+        """There is a connection, to a cloud that grants this: the first one, or again."""
+        if self._failed:
+            return
+        self._take_grant(grant)
+        if self._generation is not None:
+            limit = self._generation.start + self._generation.tokens_max
+            self._generation.limit = min(limit, grant.context_tokens)
+        has_text = self._ledger.confirmed > 0
+        if has_text:
+            self._unsend()
+        yield SendFrame(self._tie.take_up(self._ledger))
+        if has_text and self._tie.is_there:
+            yield from self._restore()
+
+    def resumed(self, *, need: bool) -> Iterator[EdgeCommand]:
+        """The cloud has the session again; ``need``: but not its text."""
+        if self._tie.resumed(need=need):
+            yield from self._restore()
+        else:
+            self._go_on()
+
+    def turn_away(self, failure: Failure, retry_ms: int, now: float) -> Iterator[EdgeCommand]:
+        """The cloud has no room for it now."""
+        wait_s = self._tie.turn_away(retry_ms, now)
+        if wait_s is None:
+            yield from self.fail(failure)
+            return
+        self._unsend()
+        yield NoteWait(self._number, failure.message, wait_s)
+
+    def say_again(self) -> Iterator[EdgeCommand]:
+        """The time has come to ask for room once more."""
+        for frame in self._tie.knock():
+            yield SendFrame(frame)
+        yield from self._restore()
+
+    def _restore(self) -> Iterator[EdgeCommand]:
+        frame = self._tie.restore(self._ledger, self._generation)
+        if frame is None:
+            yield from self.fail(Failure("context", "the text is too long to be sent to the cloud again"))
+            return
+        yield SendFrame(frame)
+        self._go_on()
+
+    def _unsend(self) -> None:
+        self._ledger.unsend()
+        self._cached = min(self._cached, self._ledger.end)
+        self._tactics.unsend()
+
+    def _go_on(self) -> None:
+        """The drafts that were kept are to be judged first."""
+        if self._generation is not None:
+            self._held_end = self._ledger.end
+            self._ask_for_held()
+
+    def _ask_for_held(self) -> None:
+        """For as many as the cloud takes at once, or for the next token if there are none."""
+        confirmed = self._ledger.confirmed
+        self._tactics.ask_ahead(max(confirmed + 1, min(self._held_end, confirmed + self._window)))
+
+    def _show(self, start: int, end: int) -> tuple[ShowDrafts, ...]:
+        """Let the reader see the drafts from ``start`` to ``end``, who sees those before."""
+        if start >= end:
+            return ()
+        self._shown_end = end
+        first = self._ledger.confirmed
+        return (ShowDrafts(self._number, tuple(self._ledger.suffix[start - first : end - first])),)
 
     # -- what the drafter does --------------------------------------------------------------------------
 
@@ -255,32 +311,25 @@ class EdgeSession:
             return stretch
         return Stretch(tuple(token if token < size else 0 for token in stretch.tokens), stretch.prompt)
 
-    def finish_step(self, token: int, confidence: float, now: float) -> None:
+    def finish_step(self, token: int, confidence: float, now: float) -> tuple[ShowDrafts, ...]:
         """The step gave a guess; it counts if the text has not moved on meanwhile."""
         step, self._step = self._step, None
         assert step is not None, "a draft that nobody wanted"
         generation, books = self._generation, self._ledger
         if generation is None or step.epoch != books.epoch or step.position != books.end:
-            return
+            return ()
         if token >= self._grant.vocabulary_size:
             self._blocked = True
-            return
+            return ()
         books.draft(token)
         generation.drafted += 1
-        worth = self._experience.drafted(confidence, step.position - step.keep, now - step.started_s)
-        self._outbox.trigger.note(worth if self._calibrated else confidence)
+        self._tactics.drafted(confidence, step.position - step.keep, now - step.started_s)
         self._ask_if_due()
+        return self._show(books.end - 1, books.end) if self._shows_drafts else ()
 
     def _ask_if_due(self) -> None:
-        if self._outbox.ask_if_due(self._ledger.end, len(self._ledger.asks)):
-            self._goes_ahead = self._is_ahead_worth_it()
-
-    def _is_ahead_worth_it(self) -> bool:
-        """The decision at a trigger; while too little is known, drafting ahead is how it is learned."""
-        if self._policy.ahead != "expected":
-            return self._policy.ahead == "always"
-        outlook = self._experience.outlook()
-        return outlook is None or gain_s(outlook) > 0.0
+        if self._tie.is_there:
+            self._tactics.ask_if_due()
 
     def lose_step(self, *, blocked: bool) -> None:
         """The step gave nothing; ``blocked`` if there is no sense in trying again in this generation."""
@@ -293,49 +342,22 @@ class EdgeSession:
     def ask_if_idle(self) -> None:
         """Keep the text moving when the drafter has nothing to do for it."""
         generation, books = self._generation, self._ledger
-        if generation is None or self._step is not None or self._asks >= ASKS_MAX or self.wants_draft:
+        if generation is None or self._step is not None or self.wants_draft:
             return
-        if self.door.is_waiting:
+        if not self._tie.is_there or self._tactics.asks >= ASKS_MAX or self._tactics.ask_if_idle():
             return
-        if self._outbox.ask_if_idle(books.end, len(books.asks)):
-            self._goes_ahead = self._is_ahead_worth_it()
-        elif self._cannot_draft and not (books.suffix or self._paused):
+        if self._cannot_draft and not (books.suffix or self._paused):
             self._ask_alone(generation)
 
     def _ask_alone(self, generation: Generation) -> None:
         """Let the target run on without drafts, and never to the end of what was asked for."""
         confirmed = self._ledger.confirmed
-        marks = self._outbox.marks
-        furthest = marks[-1] if marks else self._ledger.last_ask
-        if furthest < min(confirmed + ALONE_TOKENS // 2, generation.limit):
-            self._outbox.ask_ahead(min(confirmed + ALONE_TOKENS, generation.limit))
-
-    def _stays_behind(self, unsent: int, now: float) -> bool:
-        """Whether drafts ahead of a pending verdict are better kept until it comes."""
-        return not (self._policy.upload_ahead and self._experience.may_upload_ahead(unsent, now))
+        if self._tactics.furthest_ask < min(confirmed + ALONE_TOKENS // 2, generation.limit):
+            self._tactics.ask_ahead(min(confirmed + ALONE_TOKENS, generation.limit))
 
     def next_frame(self, now: float, gap: Gap) -> Draft | None:
         """What is to be sent over the link, which is idle since ``gap`` ago."""
-        books = self._ledger
-        marks, unsent = self._outbox.marks, len(books.suffix) - books.sent_tokens
-        if marks:
-            count = min(marks[0], books.end) - books.sent_end
-        elif unsent:
-            count = self._outbox.ready(unsent)
-            if not count:
-                return None
-        else:
-            return None
-        if count and books.asks and self._stays_behind(count, now):
-            return None
-        base, tokens = books.send(count)
-        ask = self._outbox.flush() if marks else 0
-        if ask:
-            books.ask(ask)
-        else:
-            self._outbox.sent(count)
-        self._experience.sent(count, ask, now, gap)
-        return Draft(self._number, books.epoch, base, tokens, ask)
+        return self._tactics.next_frame(self._window, now, gap) if self._tie.is_there else None
 
     # -- what the cloud says ----------------------------------------------------------------------------
 
@@ -353,28 +375,20 @@ class EdgeSession:
         first_wrong = books.settle(frame.accepted, frame.tokens)
         agreed = min(held, len(news)) if first_wrong is None else first_wrong - base
         generation.count(frame, agreed, corrected=first_wrong is not None)
-        counts = (frame.epoch, base) >= self._trial_start
-        self._experience.judged(frame, agreed, first_wrong is not None, now, counts=counts)
-        if first_wrong is None:
-            self._outbox.confirmed(books.confirmed, len(books.suffix))
-        else:
+        self._tactics.judged(frame, agreed, first_wrong, now)
+        if first_wrong is not None:
             self._cached = min(self._cached, first_wrong)
-            self._outbox.contradicted(first_wrong)
-            self._experience.discarded()
-        self._use_what_was_learned()
+            self._held_end = self._shown_end = 0
         self._ask_if_due()
         if frame.tokens and max(frame.tokens) >= self._draft_vocabulary_size:
             self._blocked = True
+        if books.confirmed < self._held_end and not self._tactics.asks:
+            self._ask_for_held()
         if news:
             yield EmitTokens(self._number, news)
+            yield from self._show(books.confirmed, min(self._shown_end, books.end))
         if frame.finish is not None:
             yield self._finish(generation, frame.finish)
-
-    def _use_what_was_learned(self) -> None:
-        self._outbox.learn(self._experience.link_costs())
-        r1 = self._experience.r1(self._cost_weight) if self._calibrated else None
-        if r1 is not None:
-            self._outbox.trigger.r1 = r1
 
     def _finish(self, generation: Generation, finish: Finish) -> FinishGeneration:
         self._end_generation()

@@ -9,30 +9,18 @@ from typing import TYPE_CHECKING
 
 from pipesd.errors import LinkError, PeerError, UsageError, one_line
 from pipesd.session import events
-from pipesd.session.commands import (
-    AbortStep,
-    AnnounceReady,
-    CloseLink,
-    EdgeCommand,
-    Failure,
-    ReleaseDraft,
-    SendFrame,
-)
+from pipesd.session.commands import AbortStep, EdgeCommand, Failure, OpenLink, ReleaseDraft, SendFrame
 from pipesd.session.edge import EdgeSession
 from pipesd.session.experience import Experience
-from pipesd.session.greeting import Greeting
+from pipesd.session.line import Line
 from pipesd.session.phases import EdgePhase, require_legal
 from pipesd.session.rules import EdgeRules
 from pipesd.session.tuned import Tuned
-from pipesd.session.watch import Watch
 from pipesd.vocabulary import Vocabulary
 from pipesd.wire import frames
 
 if TYPE_CHECKING:
     from pipesd.planner.occupancy import Gap
-
-_CLOUD = 0
-"""The only peer the edge watches."""
 
 
 class EdgeSide:
@@ -41,10 +29,6 @@ class EdgeSide:
     def __init__(self, rules: EdgeRules, vocabulary: Vocabulary) -> None:
         self._rules = rules
         self._vocabulary = vocabulary
-        self._phase = EdgePhase.CONNECTING
-        self._watch = Watch(rules.patience)
-        self._greeting_ends = math.inf
-        self._greeting = Greeting(vocabulary)
         self._sessions: dict[int, EdgeSession] = {}
         self._newest_session = -1
         self._step_number = 0
@@ -57,9 +41,10 @@ class EdgeSide:
         self.tuned = Tuned(rules)
         """What the tuner is told and has proposed; others may read it."""
 
+        self._line = Line(rules, vocabulary, self.tuned)
         self._experience = Experience(self.tuned.trials)
         self._told_frames = 0
-        """How many frames the sender was told."""
+        """How many frames the sender of this connection was told."""
 
         self._drafts_told = 0
         """Which of them was the last one with drafts."""
@@ -77,11 +62,7 @@ class EdgeSide:
     @property
     def phase(self) -> EdgePhase:
         """Where the connection stands."""
-        return self._phase
-
-    @property
-    def _is_over(self) -> bool:
-        return self._phase is EdgePhase.CLOSED
+        return self._line.phase
 
     @property
     def sessions(self) -> dict[int, EdgeSession]:
@@ -94,54 +75,72 @@ class EdgeSide:
         Raises ``UsageError`` or ``LinkError`` for an impossible wish of the application; nothing has changed
         then. What the peer does wrong raises nothing, it closes the link.
         """
-        try:
-            commands = list(self._decide(event, now))
-        except PeerError as error:
-            commands = list(self._expel(error))
+        commands = list(self._decide(event, now))
         commands += self._keep_busy(
             now, just_idle=isinstance(event, events.LinkIdle) and event.frames == self._drafts_told
         )
         for command in commands:
-            if isinstance(command, SendFrame):
-                self._told_frames += 1
-                if isinstance(command.frame, frames.Draft):
-                    self._drafts_told = self._told_frames
+            match command:
+                case SendFrame(frame):
+                    self._told_frames += 1
+                    if isinstance(frame, frames.Draft):
+                        self._drafts_told = self._told_frames
+                case OpenLink():
+                    self._told_frames = self._drafts_told = 0
+                case _:
+                    pass
         return commands
 
     def deadline(self) -> float | None:
         """When ``DeadlineReached`` is due at the latest."""
-        if self._phase is EdgePhase.CLOSED:
+        if self._line.is_over:
             return None
         tries = (session.door.until for session in self._sessions.values())
-        earliest = min(self._greeting_ends, self._watch.deadline(), *tries)
+        earliest = min(self._line.deadline(), min(tries, default=math.inf))
         return None if math.isinf(earliest) else earliest
 
     def _decide(self, event: events.EdgeEvent, now: float) -> Iterator[EdgeCommand]:
         match event:
             case events.TokenDrafted() | events.StepAborted() | events.DraftFailed():
-                self._end_step(event, now)
-            case events.LinkIdle(sent):
-                self._note_idle(sent, now)
+                yield from self._end_step(event, now)
             case events.ThresholdsProposed(trial, thresholds):
                 self._adopt(changed=self.tuned.begin(trial, thresholds))
-            case events.FrameReceived() | events.BytesRejected() | events.DeadlineReached() if self._is_over:
-                pass
-            case events.FrameReceived(frame):
-                yield from self._receive(frame, now)
-            case events.LinkOpened():
-                if self._phase is EdgePhase.CONNECTING:
-                    yield self._greet(now)
-            case events.LinkClosed(reason):
-                hint = "; if it speaks TLS, give tls_ca" if self._phase is EdgePhase.GREETING else ""
-                yield from self._end(Failure("link", reason + hint))
-            case events.BytesRejected(code, message):
-                raise PeerError(code, message)
+            case (
+                events.LinkOpened(link, _)
+                | events.LinkIdle(_, link)
+                | events.LinkClosed(_, link)
+                | events.FrameReceived(_, link)
+                | events.BytesRejected(_, _, link)
+            ):
+                if link == self._line.number and not self._line.is_over:
+                    yield from self._follow(self._hear(event, now), now)
             case events.DeadlineReached():
-                yield from self._keep_time(now)
+                if not self._line.is_over:
+                    yield from self._follow(self._keep_time(now), now)
             case events.StopRequested():
-                yield from self._part(Failure("link", "this side of the connection was closed"))
+                failure = Failure("link", "this side of the connection was closed")
+                yield from self._follow(self._close(failure, now), now)
             case _:
                 yield from self._obey(event)
+
+    def _follow(self, commands: Iterator[EdgeCommand], now: float) -> Iterator[EdgeCommand]:
+        """What the line does; and what it means to the sessions that it came, or is gone."""
+        was = self._line.phase
+        try:
+            yield from commands
+        except PeerError as error:
+            yield from self._line.expel(error, now)
+        match self._line.phase:
+            case phase if phase is was:
+                pass
+            case EdgePhase.READY:
+                yield from self._come_back()
+            case EdgePhase.AWAY if was is EdgePhase.READY:
+                yield from self._go_away()
+            case EdgePhase.CLOSED:
+                yield from self._end()
+            case _:
+                pass
 
     # -- the application --------------------------------------------------------------------------------
 
@@ -171,9 +170,9 @@ class EdgeSide:
                 return iter(())
 
     def _open_session(self, number: int) -> Iterator[EdgeCommand]:
-        welcome = self._greeting.welcome
-        if self._phase is not EdgePhase.READY or welcome is None:
-            raise LinkError(f"no session can be opened while {self._phase.value}")
+        welcome = self._line.welcome
+        if welcome is None or self._line.is_over:
+            raise LinkError(f"no session can be opened while {self.phase.value}")
         if number <= self._newest_session:
             raise UsageError(f"session {number} was opened before; numbers are not used twice")
         if len(self._sessions) >= welcome.sessions_max:
@@ -184,14 +183,16 @@ class EdgeSide:
             session.adopt(self.tuned.thresholds)
         self._sessions[number] = session
         self._turns[number] = None
-        return session.open()
+        return session.open(welcome) if self.phase is EdgePhase.READY else iter(())
 
     def _prompt(self, session: EdgeSession | None, wish: events.PromptGiven) -> Iterator[EdgeCommand]:
-        if session is None and self._phase is EdgePhase.READY:
+        if session is None and not self._line.is_over:
             raise UsageError("the session is closed; open a new one")
         if session is None:
             raise LinkError("the connection is over; connect again and open a new session")
         session.check(wish)
+        if self._line.failure is not None and self._rules.offline == "stop":
+            raise self._line.failure.error()
         return session.prompt(wish)
 
     def _close_session(self, number: int) -> Iterator[EdgeCommand]:
@@ -232,7 +233,7 @@ class EdgeSide:
 
     def _end_step(
         self, event: events.TokenDrafted | events.StepAborted | events.DraftFailed, now: float
-    ) -> None:
+    ) -> Iterator[EdgeCommand]:
         assert self._drafting is not None, "a draft step ended that was never started"
         number, self._drafting = self._drafting[1], None
         told_s, self._abort_told_s = self._abort_told_s, None
@@ -242,7 +243,7 @@ class EdgeSide:
         if session is None:
             return
         if isinstance(event, events.TokenDrafted):
-            session.finish_step(event.token, event.confidence, now)
+            yield from session.finish_step(event.token, event.confidence, now)
         else:
             session.lose_step(blocked=isinstance(event, events.DraftFailed))
 
@@ -267,65 +268,64 @@ class EdgeSide:
 
     # -- the cloud --------------------------------------------------------------------------------------
 
-    def _greet(self, now: float) -> EdgeCommand:
-        self._phase = EdgePhase.GREETING
-        self._greeting_ends = now + self._rules.patience.greeting_s
-        return SendFrame(frames.Hello(frames.PROTOCOL_VERSION, self._rules.client, len(self._vocabulary)))
+    def _hear(
+        self,
+        event: events.LinkOpened
+        | events.LinkIdle
+        | events.LinkClosed
+        | events.FrameReceived
+        | events.BytesRejected,
+        now: float,
+    ) -> Iterator[EdgeCommand]:
+        """Something happened to the connection that there is."""
+        match event:
+            case events.FrameReceived(frame):
+                yield from self._receive(frame, now)
+            case events.LinkIdle(sent):
+                self._note_idle(sent, now)
+            case events.LinkOpened(_, nonce):
+                self._link_idle = True
+                yield from self._line.opened(nonce, now)
+            case events.LinkClosed(reason):
+                is_first = self.phase is EdgePhase.GREETING and self._line.welcome is None
+                hint = "; if it speaks TLS, give tls_ca" if is_first else ""
+                yield from self._line.lose(Failure("link", reason + hint), now)
+            case events.BytesRejected(code, message):
+                raise PeerError(code, message)
 
     def _receive(self, frame: frames.CloudFrame, now: float) -> Iterator[EdgeCommand]:
-        require_legal(frame, self._phase)
-        if self._phase is EdgePhase.READY:
-            self._watch.heard(_CLOUD, now)
+        require_legal(frame, self.phase)
+        self._line.heard(now)
         match frame:
             case frames.Verdict():
                 yield from self._verdict(frame, now)
             case frames.Thresholds():
                 self._adopt(changed=self.tuned.hear(frame))
-            case frames.Welcome():
-                yield from self._greeted(self._greeting.hear(frame), now)
-            case frames.Block():
-                yield from self._greeted(self._greeting.compare(frame), now)
-            case frames.Refuse(code, message, retry_ms):
-                why = f"the cloud refused the connection: {one_line(message)}"
-                yield from self._end(Failure(code, why, retry_ms))
-            case frames.Opened(session):
-                self._opened(session)
-            case frames.Fault(session, code, message, retry_ms):
-                yield from self._fault(session, Failure(code, one_line(message)), retry_ms, now)
+            case frames.Challenge() | frames.Welcome() | frames.Block():
+                yield from self._line.greet(frame, now)
+            case frames.Refuse():
+                yield from self._line.refused(frame, now)
+            case frames.Opened(session, lease):
+                if (known := self._known_session(session)) is not None:
+                    known.opened(lease)
+            case frames.Resumed(session, need):
+                if (known := self._known_session(session)) is not None:
+                    yield from known.resumed(need=need)
+            case frames.Fault():
+                yield from self._fault(frame, now)
             case frames.Bye(reason):
-                yield from self._end(Failure("link", f"the cloud closed the connection: {one_line(reason)}"))
+                message = f"the cloud closed the connection: {one_line(reason)}"
+                yield from self._line.lose(Failure("link", message), now, moves=True)
             case frames.Ping(number):
                 yield SendFrame(frames.Pong(number))
             case _:
                 pass
 
-    def _greeted(self, answer: frames.BlockWanted | Failure | None, now: float) -> Iterator[EdgeCommand]:
-        if isinstance(answer, frames.BlockWanted):
-            self._phase = EdgePhase.COMPARING
-            yield SendFrame(answer)
-            return
-        end = answer or self._ready(now)
-        if isinstance(end, Failure):
-            yield from self._part(end)
-        else:
-            yield end
-
-    def _ready(self, now: float) -> AnnounceReady | Failure:
-        welcome = self._greeting.welcome
-        assert welcome is not None, "ready without a welcome"
-        try:
-            self.tuned.meet(tunes=welcome.tunes, energy=welcome.energy)
-        except UsageError as error:
-            return Failure("usage", str(error))
-        self._phase = EdgePhase.READY
-        self._greeting_ends = math.inf
-        self._watch.heard(_CLOUD, now)
-        return AnnounceReady(welcome, tuple(self._greeting.foreign))
-
     def _verdict(self, frame: frames.Verdict, now: float) -> Iterator[EdgeCommand]:
         session = self._known_session(frame.session)
         if session is not None:
             yield from session.verdict(frame, now)
+            self._line.advanced()
             report = self.tuned.report(self._experience.conditions_ms)
             if report is not None:
                 yield report
@@ -340,20 +340,14 @@ class EdgeSide:
             raise PeerError("protocol", f"session {number} was never opened")
         return self._sessions.get(number)
 
-    def _opened(self, number: int) -> None:
-        session = self._known_session(number)
-        if session is not None:
-            session.door.opened()
-
-    def _fault(
-        self, number: int | None, failure: Failure, retry_ms: int, now: float
-    ) -> Iterator[EdgeCommand]:
-        if number is None:
-            yield from self._end(failure)
+    def _fault(self, fault: frames.Fault, now: float) -> Iterator[EdgeCommand]:
+        failure = Failure(fault.code, one_line(fault.message))
+        if fault.session is None:
+            yield from self._line.lose(failure, now)
             return
-        session = self._known_session(number)
-        if session is not None and retry_ms:
-            yield from session.turn_away(failure, retry_ms, now)
+        session = self._known_session(fault.session)
+        if session is not None and fault.retry_ms:
+            yield from session.turn_away(failure, fault.retry_ms, now)
         elif session is not None:
             yield from session.fail(failure)
 
@@ -361,39 +355,34 @@ class EdgeSide:
         for session in self._sessions.values():
             if session.door.until <= now:
                 yield from session.say_again()
-        yield from self._check_silence(now)
+        yield from self._line.keep_time(now)
 
-    def _check_silence(self, now: float) -> Iterator[EdgeCommand]:
-        if now >= self._greeting_ends:
-            patience = self._rules.patience.greeting_s
-            yield from self._part(
-                Failure("silent", f"the cloud did not complete the greeting in {patience:g} s")
-            )
-            return
-        pings, lost = self._watch.due(now)
-        if lost:
-            patience = self._rules.patience.silent_after_s
-            yield from self._part(Failure("silent", f"nothing was heard from the cloud for {patience:g} s"))
-        elif pings:
-            yield SendFrame(frames.Ping(round(now * 1e6)))
+    # -- the line comes and goes ------------------------------------------------------------------------
 
-    # -- the end ----------------------------------------------------------------------------------------
+    def _come_back(self) -> Iterator[EdgeCommand]:
+        """There is a connection: the first one, or again."""
+        welcome = self._line.welcome
+        assert welcome is not None, "ready without a welcome"
+        self.tuned.reconnected()
+        for session in self._sessions.values():
+            yield from session.open(welcome)
 
-    def _expel(self, error: PeerError) -> Iterator[EdgeCommand]:
-        yield SendFrame(frames.Fault(None, error.code, frames.as_line(str(error))))
-        yield from self._end(Failure("peer", f"the cloud broke the protocol: {error}"))
+    def _go_away(self) -> Iterator[EdgeCommand]:
+        failure = self._line.failure
+        assert failure is not None, "no reason for being away"
+        for session in self._sessions.values():
+            yield from session.go_away(failure)
 
-    def _part(self, failure: Failure) -> Iterator[EdgeCommand]:
-        if self._phase not in {EdgePhase.CONNECTING, EdgePhase.CLOSED}:
+    def _close(self, failure: Failure, now: float) -> Iterator[EdgeCommand]:
+        """In good order, and for good."""
+        if self.phase not in {EdgePhase.CONNECTING, EdgePhase.AWAY, EdgePhase.CLOSED}:
             yield SendFrame(frames.Bye(frames.as_line(failure.message)))
-        yield from self._end(failure)
+        yield from self._line.end(failure)
 
-    def _end(self, failure: Failure) -> Iterator[EdgeCommand]:
-        if self._phase is EdgePhase.CLOSED:
-            return
-        self._phase = EdgePhase.CLOSED
+    def _end(self) -> Iterator[EdgeCommand]:
+        failure = self._line.failure
+        assert failure is not None, "no reason for the end"
         for session in self._sessions.values():
             yield from session.fail(failure)
         self._sessions.clear()
         self._turns.clear()
-        yield CloseLink(failure)

@@ -3,20 +3,26 @@
 from dataclasses import dataclass
 
 from pipesd.planner.trigger import Thresholds
+from pipesd.session.proof import Tokens
 from pipesd.values import Sampling
 from pipesd.wire.frames import CloudFrame, EdgeFrame
 
 
 @dataclass(frozen=True, slots=True)
 class LinkOpened:
-    """runtime. The edge's connection is there."""
+    """runtime. The edge's connection is there: the first one, or that which ``OpenLink`` asked for."""
+
+    link: int = 0
+    nonce: str = ""
+    """For the proof of who calls; another one for each connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkClosed:
-    """receiver, sender. The edge's connection is gone."""
+    """receiver, sender, runtime. That connection of the edge is gone, or cannot be made."""
 
     reason: str
+    link: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,7 @@ class FrameReceived:
     """receiver. The cloud said something."""
 
     frame: CloudFrame
+    link: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +39,15 @@ class BytesRejected:
 
     code: str
     message: str
+    link: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LinkIdle:
-    """sender. Everything that it was told has left: so many frames since the connection began."""
+    """sender. Everything that it was told has left: so many frames since that connection began."""
 
     frames: int
+    link: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,18 @@ class PeerConnected:
     """gateway. An edge has connected."""
 
     peer: int
+    address: str = ""
+    """From where; empty if that means nothing."""
+
+    nonce: str = ""
+    """For the proof of who calls; another one for each connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokensRead:
+    """gateway. These access tokens are good from now on."""
+
+    tokens: Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +234,7 @@ EdgeEvent = (
 
 CloudEvent = (
     PeerConnected
+    | TokensRead
     | PeerClosed
     | PeerFrame
     | PeerRejected

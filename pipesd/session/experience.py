@@ -143,6 +143,12 @@ class SessionExperience:
         self._ask_left_s = None
         self._trip.reset()
 
+    def unsent(self) -> None:
+        """What was sent and asked for counts no more; the suffix stays."""
+        kept = tuple(self._worths)
+        self.began()
+        self._worths.extend(kept)
+
     def paused(self) -> None:
         """The text stands still for a while, which is no part of its pace, nor of what a verdict takes."""
         self._newest_s = self._ask_left_s = None

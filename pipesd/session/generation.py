@@ -14,6 +14,10 @@ from pipesd.wire.frames import Verdict
 class Generation:
     """One answer, as far as it is."""
 
+    start: int
+    """Position at which it begins."""
+
+    tokens_max: int
     limit: int
     """Position at which it ends at the latest."""
 

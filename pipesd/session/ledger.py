@@ -7,7 +7,7 @@ nowhere else.
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from pipesd.transcript import Transcript
+from pipesd.transcript import Segment, Transcript, common_prefix
 from pipesd.values import Stretch
 
 
@@ -53,7 +53,7 @@ class Ledger:
             yield Stretch(tuple(self.suffix), prompt=False)
 
     def prompt(self, base: int, tokens: tuple[int, ...]) -> int:
-        """Cut the text to ``base``, append a prompt, and ask for the first token behind it.
+        """Cut the text to ``base``, and append a prompt.
 
         Returns up to which position an evaluation of the old text still holds.
         """
@@ -62,17 +62,22 @@ class Ledger:
         still_valid = self._text.cut(base)
         self._text.append(tokens, prompt=True)
         self.confirmed = self.end = len(self.text)
-        self.ask(self.confirmed + 1)
         return still_valid
 
     def cancel(self) -> None:
         """Give up what is unverified and asked for."""
         self._discard()
 
-    def ask_again(self) -> None:
-        """Nothing of what was sent behind the prompt has arrived: give it up, and ask for the first token."""
+    def unsend(self) -> None:
+        """Nothing of what was sent and asked for counts any more; the drafts stay, to be sent again."""
+        kept = self.suffix[:]
         self._discard()
-        self.ask(self.confirmed + 1)
+        self.suffix += kept
+        self.end += len(kept)
+
+    def segments(self) -> tuple[Segment, ...]:
+        """The confirmed text, for a cloud that does not have it."""
+        return self._text.segments()
 
     def draft(self, token: int) -> None:
         """Append a guess to the suffix."""
@@ -126,16 +131,6 @@ class Ledger:
         assert 0 <= self.sent_tokens <= len(self.suffix), "more sent than drafted"
         assert all(ask > self.confirmed for ask in self.asks), "an answered ask is still open"
         assert sorted(self.asks) == list(self.asks), "asks out of order"
-
-
-def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two sequences share from their start."""
-    shared = 0
-    for ours, theirs in zip(left, right, strict=False):
-        if ours != theirs:
-            break
-        shared += 1
-    return shared
 
 
 def first_of(ids: frozenset[int], tokens: Sequence[int]) -> int:

@@ -17,7 +17,6 @@ from pipesd.values import Slice
 class Share:
     """One session's part of a pass."""
 
-    peer: int
     session: CloudSession
     slices: tuple[Slice, ...]
 
@@ -41,9 +40,9 @@ class PassLimits:
 
 
 def collect(
-    due: Iterable[tuple[int, CloudSession]], limits: PassLimits, places: Places, now: float
+    due: Iterable[CloudSession], limits: PassLimits, places: Places, now: float
 ) -> tuple[list[Share], int]:
-    """Fill a pass from (peer, session) pairs, oldest first; and how many sessions lost their place for it.
+    """Fill a pass from sessions, oldest first; and how many sessions lost their place for it.
 
     Sessions left out stay due.
     """
@@ -51,7 +50,7 @@ def collect(
     taken: set[int] = set()
     room, prompt_room, evicted = limits.tokens, limits.prompt_tokens, 0
     is_full = False
-    for peer, session in due:
+    for session in due:
         if room < 1 + bool(shares) or len(shares) == limits.sessions:
             break  # a last token alone would only judge a session's drafts by halves
         if session.sequence is None:
@@ -65,7 +64,7 @@ def collect(
         slices = session.take_slices(room, prompt_room, now)
         if not slices:
             continue
-        share = Share(peer, session, slices)
+        share = Share(session, slices)
         shares.append(share)
         taken.add(share.sequence)
         places.used(share.sequence)

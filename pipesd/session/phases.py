@@ -14,7 +14,9 @@ class EdgePhase(enum.Enum):
     """Where the edge's connection stands; members are documented by their value."""
 
     CONNECTING = "there is no connection yet"
+    AWAY = "the connection is lost, and the next try comes after a while"
     GREETING = "Hello is sent"
+    PROVING = "the proof of who calls is sent"
     COMPARING = "the vocabularies differ; the first differing block was asked for"
     READY = "sessions may be opened"
     CLOSED = "the connection is over"
@@ -24,6 +26,7 @@ class CloudPhase(enum.Enum):
     """Where one edge's connection stands at the cloud; members are documented by their value."""
 
     GREETING = "waiting for Hello"
+    PROVING = "waiting for the proof of who calls"
     OPEN = "sessions may be opened"
     CLOSED = "the connection is over; what still arrives is passed over"
 
@@ -39,11 +42,16 @@ class TextPhase(enum.Enum):
 
 LEGAL_AT_EDGE: Mapping[EdgePhase, frozenset[type]] = {
     EdgePhase.CONNECTING: frozenset(),
-    EdgePhase.GREETING: frozenset({frames.Welcome, frames.Refuse, frames.Fault, frames.Bye}),
+    EdgePhase.AWAY: frozenset(),
+    EdgePhase.GREETING: frozenset(
+        {frames.Challenge, frames.Welcome, frames.Refuse, frames.Fault, frames.Bye}
+    ),
+    EdgePhase.PROVING: frozenset({frames.Welcome, frames.Refuse, frames.Fault, frames.Bye}),
     EdgePhase.COMPARING: frozenset({frames.Block, frames.Fault, frames.Bye, frames.Ping, frames.Pong}),
     EdgePhase.READY: frozenset(
         {
             frames.Opened,
+            frames.Resumed,
             frames.Verdict,
             frames.Thresholds,
             frames.Fault,
@@ -57,9 +65,12 @@ LEGAL_AT_EDGE: Mapping[EdgePhase, frozenset[type]] = {
 
 LEGAL_AT_CLOUD: Mapping[CloudPhase, frozenset[type]] = {
     CloudPhase.GREETING: frozenset({frames.Hello, frames.Fault, frames.Bye}),
+    CloudPhase.PROVING: frozenset({frames.Proof, frames.Fault, frames.Bye}),
     CloudPhase.OPEN: frozenset(
         {
             frames.Open,
+            frames.Resume,
+            frames.Restore,
             frames.Prompt,
             frames.Draft,
             frames.Cancel,
@@ -75,9 +86,6 @@ LEGAL_AT_CLOUD: Mapping[CloudPhase, frozenset[type]] = {
     CloudPhase.CLOSED: frozenset(),
 }
 
-UNSUPPORTED: frozenset[type] = frozenset({frames.Resume, frames.Restore, frames.Resumed})
-"""Frames of the protocol that this version answers with ``Fault`` code ``unsupported``."""
-
 assert LEGAL_AT_EDGE.keys() == set(EdgePhase), "a phase of the edge without a row"
 assert LEGAL_AT_CLOUD.keys() == set(CloudPhase), "a phase of the cloud without a row"
 
@@ -86,5 +94,4 @@ def require_legal(frame: object, phase: EdgePhase | CloudPhase) -> None:
     """Raise ``PeerError`` if ``frame`` may not arrive in ``phase``."""
     row = LEGAL_AT_EDGE[phase] if isinstance(phase, EdgePhase) else LEGAL_AT_CLOUD[phase]
     if type(frame) not in row:
-        code = "unsupported" if type(frame) in UNSUPPORTED else "out_of_phase"
-        raise PeerError(code, f"{type(frame).__name__} is not allowed while {phase.value}")
+        raise PeerError("out_of_phase", f"{type(frame).__name__} is not allowed while {phase.value}")

@@ -105,7 +105,7 @@ class Places:
             if place.session is not None and place.sequence not in taken
         ]
         for place, session in there:
-            if session.is_idle:
+            if session.is_idle or not (session.is_due or session.made_use):
                 return place
         ripe = [pair for pair in there if pair[1].made_use and now >= pair[0].since + TENURE_S]
         for place, session in ripe:

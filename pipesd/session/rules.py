@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass, field
 
+from pipesd.access import AccessToken
 from pipesd.planner.policies import ASKS_MAX, POLICIES, Policy
-from pipesd.values import Objective, TunerPlace, Verify
+from pipesd.values import Objective, Offline, TunerPlace, Verify
 
 __all__ = ["ALONE_TOKENS", "ASKS_MAX", "CloudRules", "EdgeRules", "Patience"]
 
@@ -28,6 +29,9 @@ class Patience:
     busy_s: float = math.inf
     """How long the edge waits, over several tries, for a cloud that has no room."""
 
+    away_s: float = 0.0
+    """How long the edge tries to get its lost connection back; with 0 its end is the end of all."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeRules:
@@ -40,6 +44,13 @@ class EdgeRules:
     draft_context_tokens: int = 2**31
     """Most tokens the draft model can hold."""
 
+    offline: Offline = "wait"
+    offline_tokens: int = 256
+    """Most drafts of a session while no cloud is there, if its drafts are shown then."""
+
+    clouds: int = 1
+    """How many clouds there are to connect to."""
+
     tuner: TunerPlace = "off"
     objective: Objective = "balanced"
     patience: Patience = field(default_factory=Patience)
@@ -48,6 +59,9 @@ class EdgeRules:
 
     client: str = "pipesd"
     """Name told to the cloud."""
+
+    token: AccessToken | None = None
+    """Proves to the cloud who calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +75,9 @@ class CloudRules:
     """Of one edge."""
 
     connections_max: int = 256
+    address_connections_max: int = 256
+    """Most connections from one address."""
+
     pass_tokens: int = 256
     """Most tokens of output and drafts in one pass; prompts get a chunk's worth beside them."""
 
@@ -79,6 +96,15 @@ class CloudRules:
     busy_retry_s: float = 2.0
     """When an edge that was turned away is told to try again."""
 
+    lease_s: float = 0.0
+    """How long a session is kept for an edge whose connection is gone."""
+
+    drain_s: float = 0.0
+    """How long edges that are owed verdicts still get them when the cloud is to stop."""
+
+    secret: bytes = b""
+    """What leases and challenges are made from; another one in every process."""
+
     verify: Verify = "piggyback"
     tunes: bool = False
     """Whether it answers ``Telemetry``."""
@@ -87,3 +113,8 @@ class CloudRules:
     """What the target's machine is declared to take during a pass, for passes that were not measured."""
 
     patience: Patience = field(default_factory=Patience)
+
+    @property
+    def retry_ms(self) -> int:
+        """``busy_retry_s``, as it is said."""
+        return round(self.busy_retry_s * 1e3)

@@ -36,6 +36,9 @@ class Tuned:
         self.is_here = rules.tuner == "edge"
         """Not at the cloud."""
 
+        self._is_told = False
+        """Whether a cloud was told of a trial, and has not answered yet."""
+
         self.thresholds: Thresholds | None = None
         """In force; None is what the policy begins with."""
 
@@ -55,11 +58,18 @@ class Tuned:
         if self.trials is not None:
             self.trials.counts_energy = energy != "" and not energy.startswith("modelled")
 
+    def reconnected(self) -> None:
+        """What was told to a cloud may not have arrived, or never be answered: the trial goes on."""
+        if self.trials is not None and self._is_told:
+            self._is_told = False
+            self.trials.begin(self.trials.number)
+
     def report(self, conditions_ms: Callable[[], tuple[float, ...]]) -> SendFrame | TuneThresholds | None:
         """What is due to the tuner, if anything."""
         if self.trials is None or not self.trials.is_complete:
             return None
         told = self.trials.report(conditions_ms())
+        self._is_told = not self.is_here
         return TuneThresholds(told) if self.is_here else SendFrame(frames.Telemetry(self._objective, told))
 
     def hear(self, frame: frames.Thresholds) -> bool:
@@ -68,6 +78,7 @@ class Tuned:
         Raises ``PeerError`` for thresholds that cannot be.
         """
         proposed = _thresholds_of(frame)
+        self._is_told = False
         return not self.is_here and self.begin(frame.trial, proposed)
 
     def begin(self, number: int, thresholds: Thresholds | None) -> bool:

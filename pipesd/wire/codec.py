@@ -15,6 +15,9 @@ from pipesd.errors import PeerError
 from pipesd.wire.frames import AnyFrame
 
 FRAME_BYTES_MAX = 1 << 20
+GREETING_BYTES_MAX = 1 << 13
+"""Most bytes of a frame from a peer that is not let in yet."""
+
 """Most bytes of one frame, not counting its prefix."""
 
 PREFIX_BYTES = 4
@@ -43,7 +46,9 @@ class Decoder(Generic[FrameT]):
 
     def __init__(self, accepted: object, limit: int = FRAME_BYTES_MAX) -> None:
         self._accepted = _by_tag(accepted)
-        self._limit = limit
+        self.limit = limit
+        """May be raised."""
+
         self._buffer = bytearray()
         self._failure: tuple[str, str] | None = None
 
@@ -58,8 +63,8 @@ class Decoder(Generic[FrameT]):
         buffer += data
         while len(buffer) >= PREFIX_BYTES:
             size = int.from_bytes(buffer[:PREFIX_BYTES], "big")
-            if size > self._limit:
-                self._fail("oversized", f"a frame of {size} bytes was announced; the limit is {self._limit}")
+            if size > self.limit:
+                self._fail("oversized", f"a frame of {size} bytes was announced; the limit is {self.limit}")
             end = PREFIX_BYTES + size
             if len(buffer) < end:
                 return
@@ -84,6 +89,7 @@ class Decoder(Generic[FrameT]):
         try:
             return msgpack.unpackb(
                 body,
+                use_list=False,  # a frame of empty arrays, each a list, would keep the collector busy
                 max_array_len=size,
                 max_str_len=size,
                 max_bin_len=size,
@@ -109,7 +115,7 @@ _KNOWN = _by_tag(AnyFrame)
 
 def _tag(raw: object) -> int:
     """The tag of an unpacked frame, or -1, which no frame has."""
-    if type(raw) is list and raw and type(raw[0]) is int:
+    if type(raw) is tuple and raw and type(raw[0]) is int:
         return raw[0]
     return -1
 

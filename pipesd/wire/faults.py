@@ -22,6 +22,7 @@ FAULTS: Mapping[str, FaultRule] = {
     "window": FaultRule(False, "more unverified drafts were sent than the window allows"),
     "version": FaultRule(False, "the two sides speak different versions of the protocol"),
     "unsupported": FaultRule(False, "this side does not offer what was asked for"),
+    "auth": FaultRule(False, "one side did not prove that it knows a good access token"),
     "sampling": FaultRule(False, "the target cannot sample as asked"),
     "context": FaultRule(False, "the text does not fit the target's context"),
     "busy": FaultRule(True, "no session or connection is free"),

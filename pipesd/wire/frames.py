@@ -3,7 +3,6 @@
 On the wire a frame is a MessagePack array: its tag, then its fields in order. Tags are never reused. Any
 change of a vector in ``tests/wire/golden.txt`` is a change of the protocol and of ``PROTOCOL_VERSION``.
 ``Hello`` and ``Refuse`` keep their first fields for ever, so that two versions can still tell each other so.
-Tags 2 and 3 are kept for ``Challenge`` and ``Proof``.
 """
 
 from typing import Annotated
@@ -12,7 +11,7 @@ import msgspec
 
 from pipesd.values import Finish, Objective, Position, Sampling, Seed, Share, TokenId, TrialReport
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 PROMPT_TOKENS_MAX = 200_000
 """Most tokens of one prompt; at 5 bytes each they still fit a frame."""
@@ -24,6 +23,10 @@ SessionNumber = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 """The edge's own number of a session; unique in its connection."""
 
 Line = Annotated[str, msgspec.Meta(max_length=1_000)]
+Credential = Annotated[bytes, msgspec.Meta(max_length=512)]
+"""A message of SCRAM-SHA-256 (RFC 7677)."""
+
+Lease = Annotated[bytes, msgspec.Meta(max_length=64)]
 Template = Annotated[str, msgspec.Meta(max_length=200_000)]
 
 _LINE_CHARACTERS_MAX = 1_000
@@ -45,6 +48,20 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     version: Number
     client: Line
     vocabulary_size: Number
+    credential: Credential = b""
+    """Who calls, as the client's first message; empty if it has no token."""
+
+
+class Challenge(Frame, frozen=True, tag=2):
+    """cloud → edge. Prove that you know the token's secret."""
+
+    credential: Credential
+
+
+class Proof(Frame, frozen=True, tag=3):
+    """edge → cloud. Here is the proof, without the secret."""
+
+    credential: Credential
 
 
 class Welcome(Frame, frozen=True, tag=4):
@@ -87,6 +104,9 @@ class Welcome(Frame, frozen=True, tag=4):
     tunes: bool = False
     """Whether this cloud answers ``Telemetry``."""
 
+    credential: Credential = b""
+    """The cloud's own proof that it knows the token; empty if none was asked for."""
+
     energy: Line = ""
     """Where figures of energy come from: what measures them, or ``modelled: …``; empty without any."""
 
@@ -110,8 +130,8 @@ class Opened(Frame, frozen=True, tag=7):
     """cloud → edge. The session is there."""
 
     session: SessionNumber
-    lease: bytes = b""
-    """Proves ownership when resuming; empty if this cloud cannot resume."""
+    lease: Lease = b""
+    """Proves ownership when resuming; empty if this cloud keeps nothing for those who are away."""
 
 
 class Prompt(Frame, frozen=True, tag=8):
@@ -175,17 +195,19 @@ class Verdict(Frame, frozen=True, tag=12):
 
 
 class Resume(Frame, frozen=True, tag=13):
-    """edge → cloud. I am back, and know the text up to ``confirmed``."""
+    """edge → cloud. I am back, and know the text up to ``confirmed``. The session may have a new number."""
 
     session: SessionNumber
-    lease: bytes
+    lease: Lease
     epoch: Number
     prompt_epoch: Number
+    """That of the last ``Prompt``, ``Cancel`` or ``Restore`` that was sent."""
+
     confirmed: Position
 
 
 class Restore(Frame, frozen=True, tag=14):
-    """edge → cloud. The whole text, for a cloud that no longer has it."""
+    """edge → cloud. The whole text of an open session, whatever the cloud has of it."""
 
     session: SessionNumber
     epoch: Number
@@ -195,11 +217,19 @@ class Restore(Frame, frozen=True, tag=14):
     sampling: Sampling
     seed: Seed
     generation_start: Position
+    """Where the answer that is being written began."""
+
     tokens_max: Number
+    """Of that answer, counted from its beginning; 0 if none is being written."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of the text."""
+        return sum(len(tokens) for _, tokens in self.segments)
 
 
 class Resumed(Frame, frozen=True, tag=15):
-    """cloud → edge. The session goes on, or needs ``Restore`` first."""
+    """cloud → edge. The session goes on, or needs ``Restore`` first. A new lease comes before this."""
 
     session: SessionNumber
     need: bool
@@ -269,6 +299,7 @@ class Block(Frame, frozen=True, tag=23):
 
 EdgeFrame = (
     Hello
+    | Proof
     | Open
     | Prompt
     | Draft
@@ -285,7 +316,9 @@ EdgeFrame = (
 )
 """What the edge may send."""
 
-CloudFrame = Welcome | Refuse | Opened | Verdict | Resumed | Thresholds | Fault | Ping | Pong | Bye | Block
+CloudFrame = (
+    Challenge | Welcome | Refuse | Opened | Verdict | Resumed | Thresholds | Fault | Ping | Pong | Bye | Block
+)
 """What the cloud may send."""
 
 AnyFrame = EdgeFrame | CloudFrame

@@ -109,6 +109,10 @@ class FakeLink:
     def let_go(self) -> None:
         self._open.set()
 
+    @property
+    def address(self) -> str:
+        return ""
+
     async def send(self, data: bytes) -> None:
         await self._open.wait()
         if self.aborted or self.ended:
@@ -174,6 +178,10 @@ class RudePeer:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         self._socket.setblocking(False)
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def address(self) -> str:
+        return ""
 
     async def connect(self, address: tuple[str, int]) -> None:
         await self._loop.sock_connect(self._socket, address)

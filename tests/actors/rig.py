@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from pipesd.actors.compute import ModelledCompute, Pace
 from pipesd.actors.connection import ConnectionLimits
-from pipesd.actors.edge_runtime import EdgeRuntime, TokenStream
+from pipesd.actors.edge_runtime import EdgeRuntime
 from pipesd.actors.gateway import Gateway
 from pipesd.actors.runtime import Hooks
+from pipesd.actors.token_stream import TokenStream
 from pipesd.actors.tuner import Door
 from pipesd.engines.base import TargetIdentity
 from pipesd.errors import EngineError
@@ -214,7 +215,7 @@ def prompt(session: int, tokens: Sequence[int], *, base: int = 0, tokens_max: in
 
 async def read_all(stream: TokenStream) -> list[int]:
     output: list[int] = []
-    while tokens := await stream.next():
+    while tokens := (await stream.next()).tokens:
         output += tokens
     return output
 

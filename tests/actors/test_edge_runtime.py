@@ -128,7 +128,7 @@ async def conversation(plan: Plan, seed: int) -> None:
             expected = target_path(text, tokens_max, context=10_000)
             stream = runtime.start(prompt(session, text[base:], base=base, tokens_max=tokens_max))
             if dice.random() < 0.3:
-                first = list(await stream.next())
+                first = list((await stream.next()).tokens)
                 runtime.cancel(session, stream)
                 assert first == expected[: len(first)]
                 text += first
@@ -166,7 +166,7 @@ def test_the_same_run_gives_the_same_instants():
             loop = asyncio.get_running_loop()
             stream = runtime.start(prompt(runtime.open_session(), [1, 2]))
             moments = []
-            while await stream.next():
+            while (await stream.next()).tokens:
                 moments.append(loop.time())
             return moments
 
@@ -206,7 +206,7 @@ def test_a_lost_link_fails_the_answer_after_what_was_confirmed():
             async with edge_over(plan, ours) as runtime:
                 await runtime.wait_ready()
                 stream = runtime.start(prompt(runtime.open_session(), [1], tokens_max=1_000))
-                confirmed += await stream.next()
+                confirmed += (await stream.next()).tokens
                 theirs.abort()
                 with pytest.raises(LinkError, match="connection"):
                     await read_all(stream)

@@ -59,7 +59,7 @@ BAD_PEERS = {
     "a frame of the cloud's": (encode(frames.Opened(0)), "malformed"),
     "no greeting": (encode(frames.Open(0)), "out_of_phase"),
     "two greetings": (encode(HELLO) * 2, "out_of_phase"),
-    "a frame that is not offered": (encode(HELLO) + encode(frames.Resume(0, b"", 1, 1, 0)), "unsupported"),
+    "a proof that nobody asked for": (encode(HELLO) + encode(frames.Proof(b"")), "out_of_phase"),
     "no session": (encode(HELLO) + encode(frames.Close(5)), "protocol"),
 }
 

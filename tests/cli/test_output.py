@@ -1,8 +1,10 @@
 import asyncio
 import io
 import json
+import logging
 import sys
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 import pytest
 
@@ -11,9 +13,16 @@ from pipesd.cli.output import Timing, Writer, say_ids
 from pipesd.errors import LinkError
 from pipesd.summary import Summary
 from pipesd.text import Piece
+from tests.screens import Terminal, terminal
 
 SUMMARY = Summary(tokens=4, finish="stop", elapsed_ms=40.0, first_token_ms=10.0, passes=4)
 PIECES = (Piece("Né ", (1, 2)), Piece("", (3,)), Piece("so", (4, 5)))
+
+
+@pytest.fixture(autouse=True)
+def capable_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the tests run, terminals can take back what they show."""
+    monkeypatch.setenv("TERM", "xterm")
 
 
 class Answer:
@@ -112,6 +121,111 @@ async def test_an_answer_without_a_token_is_an_answer(capsys):
     assert (timing.first_token_ms, timing.elapsed_ms) == (0.0, 0.0)
     writer.conclude(SUMMARY, (), 0)
     assert json.loads(capsys.readouterr().out)["text"] == ""
+
+
+# --- drafts that nobody has confirmed -------------------------------------------------------------------
+
+UNVERIFIED = Piece("fourth", (8, 9), verified=False)
+"""Drafts, in whose place the last of ``PIECES`` comes."""
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_who_reads_through_a_pipe_sees_no_drafts(monkeypatch: pytest.MonkeyPatch, capsys, as_json):
+    Clock(monkeypatch)
+    writer = Writer(as_json=as_json, show_ids=True)
+    timing = await writer.write_all(Answer(UNVERIFIED, *PIECES[:2], UNVERIFIED, UNVERIFIED, PIECES[2]).read())
+    assert capsys.readouterr() == ("" if as_json else "Né so", "")
+    assert timing.first_token_ms == pytest.approx(10.0), "a draft is no token of the answer"
+    writer.conclude(SUMMARY, (7, 8), 5)
+    shown, error = capsys.readouterr()
+    if as_json:
+        assert (json.loads(shown)["text"], json.loads(shown)["token_ids"]) == ("Né so", [1, 2, 3, 4, 5])
+    else:
+        assert (shown, error) == ("", f"prompt ids: 7 8\nanswer ids: 1 2 3 4 5\n{SUMMARY.line()}\n")
+
+
+class Seen:
+    """An answer that comes while its reader looks at the screen."""
+
+    def __init__(self, screen: Terminal, *pieces: Piece | Exception) -> None:
+        self._screen = screen
+        self._pieces = pieces
+        self.dim: list[str] = []
+        self.text: list[str] = []
+
+    async def read(self) -> AsyncGenerator[Piece, None]:
+        for piece in self._pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+            self.dim.append(self._screen.look().dim_text)
+            self.text.append(self._screen.look().text)
+
+
+async def test_at_a_terminal_drafts_are_dim_until_the_text_takes_their_place(monkeypatch: pytest.MonkeyPatch):
+    with terminal() as screen:
+        monkeypatch.setattr(sys, "stdout", screen.device)
+        answer = Seen(screen, PIECES[0], UNVERIFIED, UNVERIFIED, PIECES[2])
+        writer = Writer(as_json=False, show_ids=False)
+        await writer.write_all(answer.read())
+        assert answer.dim == ["", "fourth", "fourthfourth", ""]
+        assert answer.text == ["Né", "Né fourth", "Né fourthfourth", "Né so"]
+        writer.conclude(SUMMARY, (), 5)
+        assert screen.look().text.startswith("Né so")
+        assert screen.look().cursor[1] == 0
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_at_a_terminal_no_draft_outlives_the_answer(monkeypatch: pytest.MonkeyPatch, as_json: bool):
+    with terminal() as screen:
+        monkeypatch.setattr(sys, "stdout", screen.device)
+        answer = Seen(screen, PIECES[0], UNVERIFIED, LinkError("the connection was lost"))
+        with pytest.raises(LinkError):
+            await Writer(as_json=as_json, show_ids=False).write_all(answer.read())
+        assert answer.dim == ["", "" if as_json else "fourth"]
+        assert screen.look().text == ("" if as_json else "Né")
+        assert screen.look().cursor == ((0, 0) if as_json else (1, 0)), "what is said next has its own line"
+
+
+@pytest.mark.parametrize("ends", [None, asyncio.CancelledError()], ids=["well", "interrupted"])
+async def test_however_an_answer_ends_no_draft_stays(
+    monkeypatch: pytest.MonkeyPatch, ends: asyncio.CancelledError | None
+):
+    async def read() -> AsyncGenerator[Piece, None]:
+        yield PIECES[0]
+        yield UNVERIFIED
+        if ends is not None:
+            raise ends
+
+    with terminal() as screen:
+        monkeypatch.setattr(sys, "stdout", screen.device)
+        with suppress(asyncio.CancelledError):
+            await Writer(as_json=False, show_ids=False).write_all(read())
+        assert (screen.look().text, screen.look().dim_text, screen.look().cursor) == ("Né", "", (0, 3))
+
+
+async def test_what_is_logged_meanwhile_has_lines_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    with terminal() as screen:
+        monkeypatch.setattr(sys, "stdout", screen.device)
+        monkeypatch.setattr(sys, "stderr", screen.device)
+        logger = logging.getLogger("pipesd.test")
+        monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler()])
+
+        async def read() -> AsyncGenerator[Piece, None]:
+            yield PIECES[0]
+            yield UNVERIFIED
+            logger.warning("the cloud is away")
+            yield UNVERIFIED
+            assert screen.look().text == "Né\nthe cloud is away\nfourthfourth"
+            yield PIECES[2]
+
+        await Writer(as_json=False, show_ids=False).write_all(read())
+        assert screen.look().text == "Né\nthe cloud is away\nso"
+        logger.warning("and ever after")
+        assert screen.look().text == "Né\nthe cloud is away\nsoand ever after"
+
+
+# --- its end ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("text", "ended"), [("so", "so\n"), ("so\n", "so\n"), ("", "\n")])

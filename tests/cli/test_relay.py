@@ -1,7 +1,9 @@
 """The command in this process; a signal comes as soon as it says that it is ready."""
 
+import re
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,23 +17,27 @@ from pipesd.cli import relay
 from pipesd.cli.relay import link
 from pipesd.errors import ConfigError, UsageError
 from pipesd.lab.emulator import LinkModel
+from pipesd.lab.faults import HONEST, KINDS, FaultModel
 from pipesd.lab.relay import Address
 from pipesd.lab.scenarios import SCENARIOS, scenario_named
+from pipesd.lab.storm import Storm
 from pipesd.lab.wires import charge_of
+from tests.actors.helpers import PATIENCE_S
 
 FREE = "127.0.0.1:0"
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Result, list[str]]]:
-    """Runs the command until it is ready, then sends it a signal; gives what it said, too."""
+    """Runs the command until it is ready, then sends it a signal once; gives what it said, too."""
 
     def run(*arguments: str, ended_by: signal.Signals = signal.SIGTERM) -> tuple[Result, list[str]]:
         said: list[str] = []
 
         def say(line: str) -> None:
             said.append(line)
-            signal.raise_signal(ended_by)
+            if len(said) == 1:
+                signal.raise_signal(ended_by)
 
         monkeypatch.setattr(relay, "say", say)
         return CliRunner().invoke(link, arguments, standalone_mode=False), said
@@ -118,6 +124,7 @@ def test_a_scenario_may_be_a_file(run, monkeypatch: pytest.MonkeyPatch, tmp_path
         (("--cloud", "somewhere"), ConfigError, "cloud: must be HOST:PORT"),
         (("--cloud", "127.0.0.1:0"), ConfigError, "cloud: the port must be between 1"),
         (("--listen", "127.0.0.1:7433"), ConfigError, "listen: 127.0.0.1:7433 is where the cloud is"),
+        (("--fault-kinds", "cut,flood"), UsageError, "fault-kinds: 'flood' is not known; choose among cut, "),
     ],
 )
 def test_what_cannot_be_is_one_sentence(
@@ -138,13 +145,81 @@ def test_an_address_in_use_is_said(run):
     assert said == []
 
 
-@pytest.mark.parametrize("arguments", [("--seed", "-1"), ("--wire", "radio"), ("extra",)], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [("--seed", "-1"), ("--wire", "radio"), ("--fault-every-s", "0"), ("--fault-seed", "x"), ("extra",)],
+    ids=str,
+)
 def test_bad_options_are_clicks_to_say(run, arguments: tuple[str, ...]):
     done, said = run(*arguments)
     assert arguments[-1] in str(done.exception)
     assert said == []
 
 
-def test_the_help_names_the_scenarios():
-    shown = CliRunner().invoke(link, ["--help"]).stdout
-    assert ", ".join(SCENARIOS) in " ".join(shown.split())
+def test_the_help_names_the_scenarios_and_the_faults():
+    shown = " ".join(CliRunner().invoke(link, ["--help"]).stdout.split())
+    assert ", ".join(SCENARIOS) in shown
+    assert ", ".join(KINDS) in shown
+
+
+# -- faults -------------------------------------------------------------------------------------------------
+
+
+def test_without_being_asked_for_no_fault_comes(run, monkeypatch: pytest.MonkeyPatch):
+    assert handed_over(run, monkeypatch, "--fault-kinds", "cut")["storm"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kinds", "seed"),
+    [((), HONEST, 0), (("--fault-kinds", "cut, garbage", "--fault-seed", "7"), ("cut", "garbage"), 7)],
+    ids=["as usual", "chosen"],
+)
+def test_the_relay_gets_a_storm(
+    run, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], kinds: tuple[str, ...], seed: int
+):
+    models: list[FaultModel] = []
+
+    def noted(model: FaultModel) -> Storm:
+        models.append(model)
+        return Storm(model)
+
+    monkeypatch.setattr(relay, "Storm", noted)
+    told = handed_over(run, monkeypatch, "--fault-every-s", "0.4", *arguments)
+    assert isinstance(told["storm"], Storm)
+    assert models == [FaultModel(every_s=0.4, weights=dict.fromkeys(kinds, 1.0), seed=seed)]
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
+def test_in_the_end_it_says_what_was_injected(monkeypatch: pytest.MonkeyPatch, ended_by: signal.Signals):
+    """A client connects again and again until it was cut off three times, and then ends the command."""
+    said: list[str] = []
+    clients: list[threading.Thread] = []
+
+    def client(port: int, command: int) -> None:
+        try:
+            for _ in range(3):
+                with (
+                    socket.create_connection(("127.0.0.1", port), PATIENCE_S) as connection,
+                    pytest.raises(ConnectionResetError),
+                ):
+                    connection.recv(1)
+        finally:
+            signal.pthread_kill(command, ended_by)
+
+    def say(line: str) -> None:
+        said.append(line)
+        if not clients:
+            known = int(line.rpartition(":")[2]), threading.get_ident()
+            clients.append(threading.Thread(target=client, args=known))
+            clients[0].start()
+
+    monkeypatch.setattr(relay, "say", say)
+    with socket.create_server(("127.0.0.1", 0)) as cloud:
+        where = "--listen", FREE, "--cloud", f"127.0.0.1:{cloud.getsockname()[1]}"
+        faults = "--fault-every-s", "0.01", "--fault-kinds", "cut"
+        CliRunner().invoke(link, (*where, *faults), standalone_mode=False)
+    clients[0].join(PATIENCE_S)
+    _, summary = said
+    match = re.fullmatch(r"pipesd-lab: (\d+) faults injected \(cut (\d+)\), \d+ of no effect", summary)
+    assert match is not None
+    assert int(match[1]) == int(match[2]) >= 3

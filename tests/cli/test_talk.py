@@ -1,23 +1,27 @@
 """All talkers, with the scripted pair. Consoles and signals: ``tests/end_to_end/test_chats.py``."""
 
+import itertools
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from pipesd.alone import Alone, alone, edge_alone
-from pipesd.cli.output import Writer
+from pipesd.cli import output, talk
+from pipesd.cli.output import Timing, Writer
 from pipesd.cli.talk import AloneTalker, EdgeTalker, write_alone
 from pipesd.cloud import serve
 from pipesd.config import CloudConfig, EdgeConfig
-from pipesd.edge import connect
+from pipesd.edge import Generation, connect
 from pipesd.engines.alone import answer_alone
 from pipesd.engines.scripted import ScriptedTarget
 from pipesd.errors import UsageError
 from pipesd.planner.trigger import Thresholds
-from pipesd.summary import UNVERIFIED
+from pipesd.summary import UNVERIFIED, Summary
+from pipesd.text import Piece
 from pipesd.values import Sampling, TunerPlace
 
 CLOUD = CloudConfig(engine="scripted", listen="127.0.0.1:0", tokens_max=10)
@@ -147,6 +151,36 @@ async def test_a_line_that_cannot_be_answered_changes_nothing(talking: Talking):
         assert "1 complete" in talker.stats()
         first = path_behind(b"Tell me")
         assert await answered(talker, "Go on") == as_text(path_behind(b"Tell me", *first, *b"Go on"))
+
+
+class Unsure:
+    """An answer of which drafts are shown before it is confirmed."""
+
+    prompt_ids = (7, 8)
+    kept_tokens = 2
+    pieces = (Piece("so", (9,), verified=False), Piece("it", (1,)), Piece("", (2,)))
+
+    async def __aiter__(self) -> AsyncGenerator[Piece, None]:
+        for piece in self.pieces:
+            yield piece
+
+
+async def test_drafts_are_passed_on_and_neither_timed_nor_among_the_ids(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    looks = itertools.count(1)
+    monkeypatch.setattr(output, "monotonic", lambda: next(looks))
+    figures, elapsed_ms = talk._Figures(show_ids=True), list[float]()
+    answer = cast("Generation", Unsure())
+
+    def summary_of(timing: Timing) -> Summary:
+        elapsed_ms.append(timing.elapsed_ms)
+        return Summary(tokens=2, finish="stop", elapsed_ms=40.0, first_token_ms=10.0, passes=4)
+
+    passed = [piece async for piece in figures.passed_on(answer, summary_of)]
+    assert tuple(passed) == Unsure.pieces
+    assert capsys.readouterr() == ("", "prompt ids: 7 8\nanswer ids: 1 2\n")
+    assert elapsed_ms == [2_000.0], "the clock is looked at once for each piece that counts"
 
 
 async def test_a_draft_alone_is_marked_as_unverified():

@@ -11,6 +11,9 @@ from pathlib import Path
 PATIENCE_S = 60
 """After this a process counts as hung; never waited for when all is well."""
 
+IMPATIENT = ("--offline-timeout-s", "0.000001")
+"""An edge that does not try to get a lost connection back."""
+
 READY = "pipesd-cloud: ready on "
 
 

@@ -15,6 +15,7 @@ from pipesd.engines.alone import answer_alone
 from pipesd.engines.scripted import ScriptedTarget
 from pipesd.values import Sampling
 from tests.end_to_end.processes import (
+    IMPATIENT,
     PATIENCE_S,
     ROOT,
     command,
@@ -222,8 +223,11 @@ def test_a_chat_that_waits_for_its_next_line_can_be_ended(scripted, side, which,
         assert finish(chat) == (code, "", f"pipesd-{side}: {says}" if says else "")
 
 
-def test_a_cloud_that_goes_away_ends_the_chat_with_one_sentence():
-    with serving("--pass-ms", "20") as (cloud, address), start("edge", "chat", "--cloud", address) as chat:
+def test_a_cloud_that_goes_away_for_good_ends_the_chat_with_one_sentence():
+    with (
+        serving("--pass-ms", "20") as (cloud, address),
+        start("edge", "chat", "--cloud", address, *IMPATIENT) as chat,
+    ):
         say(chat, "Tell me\n")
         read_some(chat, 10)
         cloud.kill()

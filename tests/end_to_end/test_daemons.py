@@ -15,6 +15,7 @@ import pytest
 from pipesd.wire.codec import encode
 from pipesd.wire.frames import Bye, Refuse
 from tests.end_to_end.processes import (
+    IMPATIENT,
     command,
     environment,
     expect_failure,
@@ -174,7 +175,7 @@ def test_an_edge_killed_in_mid_answer_does_not_touch_another(alone):
 def test_a_cloud_killed_in_mid_answer_is_one_sentence():
     with (
         serving("--pass-ms", "20") as (cloud, address),
-        start("edge", "generate", "--cloud", address, *LONG) as edge,
+        start("edge", "generate", "--cloud", address, *LONG, *IMPATIENT) as edge,
     ):
         read_some(edge, 10)
         cloud.send_signal(signal.SIGKILL)
@@ -188,7 +189,7 @@ def test_a_cloud_killed_in_mid_answer_is_one_sentence():
 def test_a_cloud_told_to_stop_says_goodbye_and_ends_well():
     with (
         serving("--pass-ms", "20") as (cloud, address),
-        start("edge", "generate", "--cloud", address, *LONG) as edge,
+        start("edge", "generate", "--cloud", address, *LONG, *IMPATIENT) as edge,
     ):
         read_some(edge, 10)
         cloud.send_signal(signal.SIGTERM)

@@ -283,8 +283,10 @@ def test_a_wrong_value_is_named(tmp_path: Path, key: str, value: object, what: s
     ("key", "value", "what"),
     [
         ("format", "pipesd-trace/2", "pipesd-trace/2 is not known, only pipesd-trace/1"),
+        ("format", "x\n\x1b[31m", r"x\n\x1b[31m is not known"),
         ("numerics", "sloppy", "Invalid enum value"),
         ("vocabulary", 1, ">= 2"),
+        ("vocabulary", 2**31, "<= 2097152"),
         ("vocabulary", 8, "id 9 is outside the vocabulary of 8"),
         ("end_ids", [], "length >= 1"),
         ("end_ids", [10], "id 10 is outside the vocabulary of 10"),

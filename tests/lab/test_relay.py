@@ -1,226 +1,33 @@
-"""The arithmetic in virtual time with faked ends; the rest on real sockets, where nothing is timed."""
+"""On real sockets, where nothing is timed."""
 
 import asyncio
 import logging
 import socket
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
-from pipesd.actors.link import Link, TcpLink, listening, open_tcp_link
+from pipesd import tls
+from pipesd.actors.link import Link, TcpLink, Tls, listening, open_tcp_link
+from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.errors import ConfigError, LinkError
+from pipesd.keys import LOCAL, make_pair
 from pipesd.lab import relay
-from pipesd.lab.clock import run_virtually
 from pipesd.lab.emulator import LinkEmulator, LinkModel
-from pipesd.lab.relay import Way, precise_loop, relaying
+from pipesd.lab.faults import HONEST, KINDS, TAMPERING, FaultModel, LinkFault, spoilt
+from pipesd.lab.relay import precise_loop, relaying
+from pipesd.lab.storm import Storm
+from pipesd.lab.way import Way
 from tests.actors.helpers import PATIENCE_S, run_on, turns, until
 from tests.contracts.links import check_link, read_to_end
 
 HOST = "127.0.0.1"
 IDEAL = LinkModel()
 QUICK = LinkModel(delay_s=0.001, message_s=0.0001, bytes_per_s=1e9)
-LUCKY = LinkModel(
-    delay_s=0.05,
-    message_s=0.01,
-    jitter_s=0.03,
-    loss=0.2,
-    outages=((1.0, 1.5),),
-    changes_every_s=0.4,
-    drawn_bytes_per_s=(500.0, 2_000.0),
-)
-
-Moments = list[tuple[float, bytes]]
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-# -- the arithmetic -----------------------------------------------------------------------------------------
-
-
-class Source:
-    """Has messages waiting, each from a moment on, and is read as a socket is: in the loop's next turn."""
-
-    def __init__(self, *messages: tuple[float, bytes]) -> None:
-        self._messages = deque(messages)
-        self._reads = False
-        self.way: Way
-        self.taken: Moments = []
-
-    def read_on(self, is_wanted: bool) -> None:
-        self._reads = is_wanted
-        if is_wanted and self._messages:
-            asyncio.get_running_loop().call_at(self._messages[0][0], self._read)
-
-    def _read(self) -> None:
-        if not self._reads:
-            return
-        _, data = self._messages.popleft()
-        if not data:
-            self.way.take_end()
-            return
-        self.taken.append((now(), data))
-        self.way.take(data)
-
-    def write(self, data: bytes) -> None:
-        raise AssertionError(f"{data!r} came the wrong way")
-
-    def write_end(self) -> None:
-        raise AssertionError("an end came the wrong way")
-
-
-class Sink(Source):
-    """Notes what arrives."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.arrived: Moments = []
-        self.ended = asyncio.Event()
-
-    def write(self, data: bytes) -> None:
-        self.arrived.append((now(), data))
-
-    def write_end(self) -> None:
-        self.arrived.append((now(), b""))
-        self.ended.set()
-
-
-async def passed(emulator: LinkEmulator, *messages: tuple[float, bytes]) -> tuple[Moments, Moments]:
-    """When messages were read, and when they arrived."""
-    source, sink = Source(*messages), Sink()
-    source.way = Way(emulator, source, sink, began=now())
-    source.way.begin()
-    await sink.ended.wait()
-    return source.taken, sink.arrived
-
-
-def test_a_message_is_read_when_the_one_before_has_left_and_written_when_it_arrives():
-    emulator = LinkEmulator(LinkModel(delay_s=0.05, message_s=0.01, bytes_per_s=1_000.0))
-    messages = (0.0, b"x" * 10), (0.0, b"y" * 30), (0.5, b"z"), (0.505, b"")
-    taken, arrived = run_virtually(passed(emulator, *messages))
-    assert taken == [(0.0, b"x" * 10), (0.02, b"y" * 30), (0.5, b"z")]
-    assert arrived == [(0.07, b"x" * 10), (0.11, b"y" * 30), (0.561, b"z"), (0.561, b"")]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_relay_keeps_to_the_emulator_whatever_the_link_does(seed: int):
-    messages = [
-        (number * 0.013 % 0.7 + number // 50, bytes([number]) * (number + 1)) for number in range(150)
-    ]
-    messages.sort()
-    alone = LinkEmulator(LUCKY, seed)
-    expected = [alone.send(moment, len(data))[1] for moment, data in messages]
-    end = alone.end(3.0)
-    taken, arrived = run_virtually(passed(LinkEmulator(LUCKY, seed), *messages, (3.0, b"")))
-    assert [data for _, data in taken] == [data for _, data in messages]
-    assert [data for _, data in arrived] == [data for _, data in messages] + [b""]
-    assert [moment for moment, _ in arrived] == pytest.approx([*expected, max(end, expected[-1])], abs=5e-9)
-
-
-def test_time_counts_from_the_beginning_of_the_link():
-    async def main() -> Moments:
-        await asyncio.sleep(100.0)
-        model = LinkModel(delay_s=1.0, outages=((5.0, 9.0),))
-        return (await passed(LinkEmulator(model), (106.0, b"late"), (106.0, b"")))[1]
-
-    assert run_virtually(main()) == [(110.0, b"late"), (110.0, b"")]
-
-
-@pytest.mark.parametrize(
-    ("late_s", "second", "third"),
-    [(0.0004, (1.0004, 2.0), (2.0006, 3.0006)), (0.3, (1.3, 2.299), (2.7, 3.7))],
-    ids=["a little", "much"],
-)
-def test_a_message_that_waited_for_the_link_does_not_pay_for_a_timer_that_was_a_little_late(
-    late_s: float, second: tuple[float, float], third: tuple[float, float]
-):
-    class LateWay(Way):
-        def _free(self) -> None:
-            asyncio.get_running_loop().call_later(late_s, super()._free)
-
-    async def main() -> tuple[Moments, Moments]:
-        messages = (0.0, b"one"), (0.0, b"two"), (third[0], b"three"), (5.0, b"")
-        source, sink = Source(*messages), Sink()
-        source.way = LateWay(LinkEmulator(LinkModel(message_s=1.0)), source, sink, began=0.0)
-        source.way.begin()
-        await sink.ended.wait()
-        return source.taken, sink.arrived
-
-    taken, arrived = run_virtually(main())
-    assert taken == [(0.0, b"one"), (second[0], b"two"), (third[0], b"three")]
-    assert arrived == [(1.0, b"one"), (second[1], b"two"), (third[1], b"three"), (5.0, b"")]
-
-
-def test_a_link_that_costs_no_time_never_falls_behind():
-    """However fast messages follow each other, each travels as long as it should."""
-
-    class Stream(Source):
-        def __init__(self, number: int) -> None:
-            super().__init__(*[(0.0, b"x")] * number, (0.0, b""))
-
-        def _read(self) -> None:
-            asyncio.get_running_loop()._jumper.now_ns += 50_000  # type: ignore[attr-defined]
-            super()._read()
-
-    async def main() -> tuple[Moments, Moments]:
-        source, sink = Stream(200), Sink()
-        source.way = Way(LinkEmulator(LinkModel(delay_s=0.02)), source, sink, began=0.0)
-        source.way.begin()
-        await sink.ended.wait()
-        return source.taken, sink.arrived
-
-    taken, arrived = run_virtually(main())
-    travelled = [there - here for (here, _), (there, _) in zip(taken, arrived, strict=False)]
-    assert len(travelled) == 200
-    assert all(0.02 - 0.001 - 1e-9 <= each <= 0.02 + 1e-4 for each in travelled)
-
-
-def test_nothing_is_read_while_the_sink_is_slow():
-    async def main() -> tuple[Moments, Moments]:
-        source, sink = Source((0.0, b"one"), (1.0, b"two"), (1.0, b"")), Sink()
-        source.way = Way(LinkEmulator(IDEAL), source, sink, began=0.0)
-        source.way.begin()
-        await asyncio.sleep(0.5)
-        source.way.hold(True)
-        await asyncio.sleep(6.5)
-        source.way.hold(False)
-        await sink.ended.wait()
-        return source.taken, sink.arrived
-
-    assert run_virtually(main()) == (
-        [(0.0, b"one"), (7.0, b"two")],
-        [(0.0, b"one"), (7.0, b"two"), (7.0, b"")],
-    )
-
-
-def test_what_travels_has_a_limit(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(relay, "TRAVELLING_BYTES_MAX", 5)
-    emulator = LinkEmulator(LinkModel(delay_s=1.0))
-    messages = [(0.0, b"abc")] * 4
-    taken, arrived = run_virtually(passed(emulator, *messages, (0.0, b"")))
-    assert [moment for moment, _ in taken] == [0.0, 0.0, 1.0, 1.0]
-    assert [moment for moment, _ in arrived] == [1.0, 1.0, 2.0, 2.0, 3.0]
-
-
-def test_a_closed_way_lets_nothing_happen():
-    async def main() -> tuple[Moments, Moments]:
-        source, sink = Source((0.0, b"one"), (0.0, b"two")), Sink()
-        source.way = Way(LinkEmulator(LinkModel(delay_s=1.0, message_s=1.0)), source, sink, began=0.0)
-        source.way.begin()
-        await asyncio.sleep(0.5)
-        source.way.close()
-        await asyncio.sleep(100.0)
-        return source.taken, sink.arrived
-
-    assert run_virtually(main()) == ([(0.0, b"one")], [])
-
-
-# -- real sockets -------------------------------------------------------------------------------------------
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -233,11 +40,12 @@ async def pair(
 ) -> AsyncIterator[tuple[Link, Link]]:
     """The ends of a relayed connection."""
     accepted: asyncio.Queue[Link] = asyncio.Queue()
+    at_edge, at_cloud = how.pop("tls", (None, None))
     async with (
-        listening(HOST, 0, accepted.put_nowait) as upstream,
+        listening(HOST, 0, accepted.put_nowait, at_cloud) as upstream,
         relaying((HOST, 0), upstream, up, down, **how) as address,
     ):
-        edge = await open_tcp_link(*address, PATIENCE_S)
+        edge = await open_tcp_link(*address, PATIENCE_S, at_edge)
         cloud = await accepted.get()
         try:
             yield edge, cloud
@@ -524,3 +332,255 @@ def test_a_loop_with_coarse_timers_is_refused():
                 pytest.fail("it listens")
 
     run_on(uvloop.new_event_loop, main())
+
+
+# -- faults -------------------------------------------------------------------------------------------------
+
+MESSAGE = b"a message of some length"
+CALM = FaultModel(every_s=86_400.0, stall_s=(0.05, 0.05), delay_s=(0.05, 0.05))
+"""Nothing comes by itself in time; what is called for is ``CALM.fault(kind, 0.0, 0)``."""
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def read(link: Link, length: int) -> bytes:
+    """So much, in however many pieces it comes."""
+    data = b""
+    while len(data) < length:
+        data += await link.receive()
+    return data
+
+
+@asynccontextmanager
+async def struck(kind: str, **how: Any) -> AsyncIterator[tuple[Link, Link, LinkFault, float]]:
+    """A link that carries something each way and then meets a fault: who sends in the direction of the fault,
+    who receives, the fault, and when it was called for."""
+    storm, fault = Storm(CALM), CALM.fault(kind, 0.0, 0)
+    async with pair(storm=storm, **how) as (edge, cloud):
+        for ours, theirs in ((edge, cloud), (cloud, edge)):
+            await ours.send(b"before")
+            assert await read(theirs, 6) == b"before"
+        called_at = now()
+        storm.strike(kind)
+        yield (edge, cloud, fault, called_at) if fault.direction == "up" else (cloud, edge, fault, called_at)
+        assert (storm.drawn, storm.injected) == (1, {kind: 1})
+
+
+def test_a_connection_in_a_storm_that_has_no_faults_keeps_the_contract_of_links():
+    run(check_link(lambda: pair(storm=Storm(CALM))))
+
+
+@pytest.mark.parametrize("kind", ["cut", "reset"])
+def test_a_cut_connection_is_lost_at_both_ends(kind: str):
+    async def main() -> None:
+        async with struck(kind) as (sender, receiver, fault, _):
+            if kind == "reset":
+                await sender.send(MESSAGE)
+                part = spoilt(fault, MESSAGE)
+                assert 0 < len(part) < len(MESSAGE)
+                assert await receiver.receive() == part
+            for link in (receiver, sender):
+                with pytest.raises(LinkError, match="connection was lost"):
+                    await link.receive()
+
+    run(main())
+
+
+def test_in_a_stall_nothing_passes_and_then_all_of_it_does():
+    async def main() -> None:
+        async with struck("stall") as (sender, receiver, _, called_at):
+            for link in (sender, receiver):
+                await link.send(MESSAGE)
+            for link in (sender, receiver):
+                assert await read(link, len(MESSAGE)) == MESSAGE
+                assert now() - called_at >= 0.05
+                await link.end()
+            for link in (sender, receiver):
+                assert await read_to_end(link) == b""
+
+    run(main())
+
+
+def test_an_end_that_went_away_in_a_stall_is_noticed_afterwards():
+    async def main() -> None:
+        async with struck("stall") as (ours, theirs, _, called_at):
+            reset(ours)
+            with pytest.raises(LinkError, match="connection was lost"):
+                await theirs.receive()
+            assert now() - called_at >= 0.05
+
+    run(main())
+
+
+@pytest.mark.parametrize("ends", ["in good order", "lost"])
+def test_a_connection_that_is_over_is_struck_no_more(ends: str):
+    async def main() -> None:
+        storm = Storm(CALM)
+        async with pair(storm=storm) as (edge, cloud):
+            if ends == "lost":
+                reset(edge)
+                with pytest.raises(LinkError):
+                    await cloud.receive()
+            else:
+                for link in (edge, cloud):
+                    await link.end()
+                for link in (edge, cloud):
+                    assert await read_to_end(link) == b""
+            for kind in ("cut", "stall", "half-close"):
+                storm.strike(kind)
+        assert (storm.drawn, storm.injected) == (3, {})
+
+    run(main())
+
+
+def test_after_a_half_close_the_other_direction_goes_on():
+    async def main() -> None:
+        async with struck("half-close") as (sender, receiver, _, _):
+            assert await read_to_end(receiver) == b""
+            for _ in range(3):
+                await sender.send(MESSAGE)
+                await receiver.send(MESSAGE)
+                assert await read(sender, len(MESSAGE)) == MESSAGE
+            await receiver.end()
+            assert await read_to_end(sender) == b""
+
+    run(main())
+
+
+def test_a_delay_makes_one_message_late_and_those_behind_it_wait():
+    async def main() -> None:
+        async with struck("delay") as (sender, receiver, _, called_at):
+            for link in (sender, receiver):
+                await link.send(b"late")
+                await link.send(b"behind")
+                await link.end()
+            assert await read_to_end(sender) == b"latebehind"
+            assert await read_to_end(receiver) == b"latebehind"
+            assert now() - called_at >= 0.05
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", TAMPERING)
+def test_tampering_changes_one_message_in_one_direction(kind: str):
+    async def main() -> None:
+        async with struck(kind) as (sender, receiver, fault, _):
+            changed = spoilt(fault, MESSAGE)
+            await sender.send(MESSAGE)
+            assert await read(receiver, len(changed)) == changed != MESSAGE
+            for ours, theirs in ((sender, receiver), (receiver, sender)):
+                await ours.send(MESSAGE)
+                await ours.end()
+                assert await read_to_end(theirs) == MESSAGE
+
+    run(main())
+
+
+@pytest.fixture(scope="module")
+def safe(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Tls]:
+    """TLS for an edge and for a cloud."""
+    folder = tmp_path_factory.mktemp("pair")
+    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    make_pair(Path(cert), Path(key), LOCAL)
+    context = tls.of_cloud(CloudConfig(tls_cert=cert, tls_key=key))
+    assert context is not None
+    return tls.of_edge(EdgeConfig(tls_ca=cert)), Tls(context, PATIENCE_S, PATIENCE_S)
+
+
+@pytest.mark.parametrize("kind", TAMPERING)
+def test_with_tls_nothing_that_was_tampered_with_is_believed(kind: str, safe: tuple[Any, Tls]):
+    """What arrives is the beginning of what was sent, and then the connection breaks."""
+
+    async def send_on(link: Link) -> None:
+        with suppress(LinkError):
+            while True:
+                await link.send(MESSAGE)
+                await asyncio.sleep(0)
+
+    async def receive_on(link: Link, received: bytearray) -> None:
+        while True:
+            received += await link.receive()
+
+    async def main() -> None:
+        received = bytearray()
+        async with struck(kind, tls=safe) as (sender, receiver, _, _), asyncio.TaskGroup() as group:
+            group.create_task(send_on(sender))
+            with pytest.raises(LinkError, match="connection was lost"):
+                await receive_on(receiver, received)
+            receiver.abort()
+        assert received == (MESSAGE * len(received))[: len(received)]
+
+    run(main())
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_long_transfer_arrives_unchanged_through_delays_and_stalls(seed: int):
+    much, other = bytes(range(256)) * 20_000, bytes(range(255)) * 20_000
+    often = FaultModel(
+        every_s=0.002,
+        weights={"delay": 1.0, "stall": 1.0},
+        seed=seed,
+        stall_s=(0.001, 0.003),
+        delay_s=(0.001, 0.003),
+    )
+
+    async def send(link: Link, data: bytes) -> None:
+        await link.send(data)
+        await link.end()
+
+    async def main() -> None:
+        storm = Storm(often)
+        async with pair(QUICK, QUICK, storm=storm) as (edge, cloud), asyncio.TaskGroup() as group:
+            group.create_task(send(edge, much))
+            group.create_task(send(cloud, other))
+            up, down = (group.create_task(read_to_end(link)) for link in (cloud, edge))
+            assert await up == much
+            assert await down == other
+        assert min(storm.injected[kind] for kind in often.weights) > 3
+
+    run(main())
+
+
+@pytest.mark.parametrize("kinds", [HONEST, KINDS], ids=["honest", "all"])
+def test_a_storm_over_many_connections_leaves_nothing_behind(kinds: tuple[str, ...]):
+    """Each connection says something until it ends; nobody waits for ever, and the relay serves on."""
+    often = FaultModel(
+        every_s=0.001,
+        weights=dict.fromkeys(kinds, 1.0),
+        stall_s=(0.001, 0.01),
+        delay_s=(0.001, 0.01),
+    )
+
+    async def chat(link: Link) -> None:
+        try:
+            for _ in range(20):
+                await link.send(MESSAGE)
+                await asyncio.sleep(0)
+            await link.end()
+            await read_to_end(link)
+        except LinkError:
+            pass
+        finally:
+            link.abort()
+
+    async def main() -> None:
+        storm = Storm(often)
+        async with asyncio.TaskGroup() as group:
+
+            def accept(link: Link) -> None:
+                group.create_task(chat(link))
+
+            async with (
+                listening(HOST, 0, accept) as upstream,
+                relaying((HOST, 0), upstream, QUICK, QUICK, storm=storm) as address,
+            ):
+                while storm.injected.total() < 100:
+                    await chat(await open_tcp_link(*address, PATIENCE_S))
+                storm.stop()
+                await chat(await open_tcp_link(*address, PATIENCE_S))
+            await turns()
+        assert set(storm.injected) == set(kinds)
+
+    run(main())

@@ -16,7 +16,7 @@ from pipesd.lab.stages import play_virtually
 from pipesd.lab.wires import WIRES
 from pipesd.planner.policies import POLICIES
 from pipesd.session.cloud import CloudSession
-from pipesd.session.ledger import common_prefix
+from pipesd.transcript import common_prefix
 from tests.lab.recordings import DISTANT, END, IDEAL, MIXED, SHORT, SMALL, TWINS, sha256_of, shipped
 
 VERIFIED = [name for name, policy in POLICIES.items() if policy.writers != "edge"]

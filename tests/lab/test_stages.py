@@ -17,6 +17,7 @@ from pipesd.lab.wires import DISTRIBUTION_BYTES, WIRES
 from pipesd.observe import Recorder, StatsObserver
 from pipesd.session import commands, events
 from pipesd.session.commands import GenerationStats
+from pipesd.session.leases import LEASE_BYTES
 from pipesd.values import Sampling
 from pipesd.wire import frames
 from pipesd.wire.codec import encode
@@ -83,7 +84,9 @@ def test_bytes_are_counted_each_way_without_the_greeting(perform: Stage):
     second = frames.Verdict(
         0, 1, 5, 1, (END,), "stop", ((1, 86_400_000_000),), queue_us=0, pass_us=22_000, judged=1
     )
-    assert record.received_bytes == len(encode(frames.Opened(0)) + encode(first) + encode(second))
+    assert record.received_bytes == len(
+        encode(frames.Opened(0, bytes(LEASE_BYTES))) + encode(first) + encode(second)
+    )
 
 
 @together

@@ -20,7 +20,7 @@ from pipesd.session.cloud import CloudSession
 from pipesd.session.cloud_side import CloudSide
 from pipesd.session.edge_side import EdgeSide
 from pipesd.session.ledger import Ledger
-from pipesd.session.phases import CloudPhase, TextPhase
+from pipesd.session.phases import CloudPhase, EdgePhase, TextPhase
 from pipesd.session.rules import ASKS_MAX, CloudRules, EdgeRules
 from pipesd.values import Ahead, Batching, Finish, Sampling, Slice, Stretch, TrialReport, Verify
 from pipesd.vocabulary import Vocabulary
@@ -82,6 +82,8 @@ NOTHING = TrialReport(0, (), (), (), ())
 """A report on a trial in which nothing happened."""
 
 FOUR = CloudRules(sessions_max=WELCOME.sessions_max)
+LEASE_S = 30.0
+LEASING = replace(FOUR, lease_s=LEASE_S, secret=b"a secret")
 
 
 def grant(**changes: Any) -> frames.Welcome:
@@ -94,6 +96,16 @@ def prompt(*tokens: int, epoch: int = 1, base: int = 0, session: int = 0, most: 
 
 def draft(base: int, *tokens: int, ask: int = 0, epoch: int = 1, session: int = 0) -> frames.Draft:
     return frames.Draft(session, epoch, base, tokens, ask)
+
+
+def resume(lease: bytes, confirmed: int, *, epoch: int = 2, turn: int = 1, session: int = 0) -> frames.Resume:
+    return frames.Resume(session, lease, epoch, turn, confirmed)
+
+
+def restore(
+    *segments: tuple[bool, tuple[int, ...]], epoch: int = 2, start: int = 0, most: int = 0, session: int = 0
+) -> frames.Restore:
+    return frames.Restore(session, epoch, segments, GREEDY, SEED if most else 0, start, most)
 
 
 def wish(*tokens: int, base: int = 0, session: int = 0, most: int = 50) -> events.PromptGiven:
@@ -144,6 +156,15 @@ class EdgeTable:
         keeps_up: bool = True,
     ) -> None:
         self.side = EdgeSide(rules or EdgeRules(policy=always()), vocabulary)
+        self.link = 0
+        """The number of the connection that there is, or was last."""
+
+        self.cloud = 0
+        """The cloud that it leads to."""
+
+        self.now = 0.0
+        """When everything happens unless it is said; tries to connect take time."""
+
         self.steps_started = 0
         self.link_idle = True
         self.told_frames = 0
@@ -158,10 +179,11 @@ class EdgeTable:
         for session in range(sessions):
             self.tell(events.SessionWanted(session))
 
-    def tell(self, event: events.EdgeEvent, now: float = 0.0) -> list[commands.EdgeCommand]:
+    def tell(self, event: events.EdgeEvent, now: float | None = None) -> list[commands.EdgeCommand]:
+        now = self.now if now is None else now
         answer = self._tell(event, now)
         while self._keeps_up and not self.link_idle:
-            answer += self._tell(events.LinkIdle(self.told_frames), now)
+            answer += self._tell(events.LinkIdle(self.told_frames, self.link), now)
         return answer
 
     def _tell(self, event: events.EdgeEvent, now: float) -> list[commands.EdgeCommand]:
@@ -174,19 +196,46 @@ class EdgeTable:
             if isinstance(command, commands.SendFrame) and isinstance(command.frame, frames.Draft):
                 assert self.link_idle, "drafts for a busy link"
                 self.link_idle, self._drafts_told = False, self.told_frames
+            if isinstance(command, commands.OpenLink):
+                self.link, self.cloud = command.link, command.cloud
+                self.told_frames, self._drafts_told, self.link_idle = 0, 0, True
         for session in self.side.sessions.values():
             session.ledger.validate()
-        check_no_ask_waits(self.side, link_idle=self.link_idle)
+        if self.side.phase is EdgePhase.READY:
+            check_no_ask_waits(self.side, link_idle=self.link_idle)
         return answer
 
-    def idles(self, now: float = 0.0) -> list[commands.EdgeCommand]:
+    def idles(self, now: float | None = None) -> list[commands.EdgeCommand]:
         """The link has taken what it was given."""
-        return self.tell(events.LinkIdle(self.told_frames), now)
+        return self.tell(events.LinkIdle(self.told_frames, self.link), now)
 
-    def hears(self, frame: frames.CloudFrame, now: float = 0.0) -> list[commands.EdgeCommand]:
-        return self.tell(events.FrameReceived(frame), now)
+    def hears(self, frame: frames.CloudFrame, now: float | None = None) -> list[commands.EdgeCommand]:
+        return self.tell(events.FrameReceived(frame, self.link), now)
 
-    def drafts(self, *tokens: int, confidence: float = 1.0, now: float = 0.0) -> list[commands.EdgeCommand]:
+    def cut(self, now: float | None = None) -> list[commands.EdgeCommand]:
+        """The connection is gone."""
+        answer = self.tell(events.LinkClosed("cut", self.link), now)
+        self.link_idle = True
+        return answer
+
+    def dials(self) -> None:
+        """It waits as long as it wants to, and tries again."""
+        deadline = self.side.deadline()
+        assert deadline is not None, "it tries no more"
+        self.now = deadline
+        assert self.tell(events.DeadlineReached()) == [commands.OpenLink(self.link, self.cloud)]
+
+    def meets(self, welcome: frames.Welcome = WELCOME) -> list[commands.EdgeCommand]:
+        """It tries again, and a cloud welcomes it; what is said then."""
+        self.dials()
+        self.tell(events.LinkOpened(self.link))
+        answer = self.hears(welcome)
+        assert isinstance(answer[0], commands.AnnounceReady)
+        return answer[1:]
+
+    def drafts(
+        self, *tokens: int, confidence: float = 1.0, now: float | None = None
+    ) -> list[commands.EdgeCommand]:
         """The draft model guesses, step after step; what is answered to all of it."""
         answers = []
         for token in tokens:
@@ -248,6 +297,9 @@ class CloudTable:
         self, rules: CloudRules = FOUR, welcome: frames.Welcome = WELCOME, peers: int = 1, sessions: int = 1
     ) -> None:
         self.side = CloudSide(rules, welcome, VOCABULARY)
+        self.leases: dict[tuple[int, int], bytes] = {}
+        """What was granted, by peer and session."""
+
         for peer in range(peers):
             self.meets(peer)
             for session in range(sessions):
@@ -257,6 +309,9 @@ class CloudTable:
         answer = self.side.handle(event, now)
         for session in self.side.sessions:
             session.validate()
+        for command in answer:
+            if isinstance(command, commands.SendToPeer) and isinstance(command.frame, frames.Opened):
+                self.leases[command.peer, command.frame.session] = command.frame.lease
         return [without_stamps(command) for command in answer]
 
     def meets(self, peer: int, now: float = 0.0) -> list[commands.CloudCommand]:
@@ -289,7 +344,8 @@ def digits_of(move: Move) -> tuple[int, int, int, int]:
 class HostileCloud:
     """Plays an edge, its drafter and its application, and answers with whatever it likes.
 
-    A move is a kind and four digits, read differently by each kind; most moves are plausible.
+    A move is a kind and four digits, read differently by each kind; most moves are plausible. If the edge's
+    rules have patience, connections come and go.
     """
 
     def __init__(self, rules: EdgeRules, welcome: frames.Welcome) -> None:
@@ -300,7 +356,7 @@ class HostileCloud:
         self.table = EdgeTable(self._rules, self._welcome, sessions=2, keeps_up=False)
         self._step: int | None = None
         self._paused: set[int] = set()
-        self._closed = False
+        self._closed = self._is_away = False
         self._opened = 2
 
     def _tell(self, event: events.EdgeEvent) -> None:
@@ -316,20 +372,27 @@ class HostileCloud:
                 self._step = command.step
             if isinstance(command, commands.SendFrame | commands.DraftNext):
                 assert not self._closed, "a word after the end"
+            if isinstance(command, commands.SendFrame):
+                assert not self._is_away, "a word for nobody"
             self._closed = self._closed or isinstance(command, commands.CloseLink)
-        self._check_nothing_stands_still()
+            self._is_away = self._is_away or isinstance(command, commands.DropLink)
+        if self.table.side.phase is EdgePhase.READY:
+            self._check_nothing_stands_still()
 
     def _check_nothing_stands_still(self) -> None:
         for number, session in self.table.side.sessions.items():
             limit = ASKS_MAX if session.ledger.last_ask > session.ledger.end else self._rules.policy.asks_max
             assert len(session.ledger.asks) <= limit  # an edge that cannot draft asks ahead
-            if session.phase is TextPhase.DRAFTING and number not in self._paused:
+            if session.phase is TextPhase.DRAFTING and session._tie.is_there and number not in self._paused:
                 assert self._step is not None, "an answer stands still"
 
     def move(self, move: Move) -> None:
         kind, (x, y, z, _) = move[0], digits_of(move)
         if self._closed and x < 5:
             self._connect()
+        if self.table.side.phase is not EdgePhase.READY and not self._closed and kind > 9:
+            self._reconnect(x, y)
+            return
         open_now = sorted(self.table.side.sessions) or [0]
         session = open_now[x % len(open_now)]
         if kind < 10:
@@ -339,11 +402,41 @@ class HostileCloud:
         elif kind < 16:
             self._disturb(session, y)
         elif kind < 28:
-            self._tell(events.FrameReceived(self._verdict(session, y, z, honest=kind > 16 or x > 4)))
+            self._hear(self._verdict(session, y, z, honest=kind > 16 or x > 4))
         elif kind < 36:
-            self._tell(events.LinkIdle(self.table.told_frames - max(0, z - 6)))
+            self._tell(events.LinkIdle(self.table.told_frames - max(0, z - 6), self.table.link))
+        elif kind == 36:
+            self._hear(self._oddity(session, y))
         else:
-            self._tell(events.FrameReceived(self._oddity(session, y)))
+            self._interrupt(session, y)
+
+    def _reconnect(self, x: int, y: int) -> None:
+        match self.table.side.phase:
+            case EdgePhase.AWAY:
+                self._let_time_pass()
+            case EdgePhase.CONNECTING if x < 8:
+                self._is_away = False
+                self._tell(events.LinkOpened(self.table.link))
+            case EdgePhase.GREETING if x < 8:
+                less = msgspec.structs.replace(self._welcome, window_tokens=1 + y, context_tokens=30 + y)
+                self._hear(less if x < 4 else self._welcome)
+            case EdgePhase.GREETING if x == 8:
+                self._hear(frames.Refuse("busy" if y else "version", "no", 100 * y))
+            case _:
+                self._cut()
+
+    def _let_time_pass(self) -> None:
+        deadline = self.table.side.deadline()
+        if deadline is not None:
+            self.table.now = max(self.table.now, deadline)
+            self._tell(events.DeadlineReached())
+
+    def _hear(self, frame: frames.CloudFrame) -> None:
+        self._tell(events.FrameReceived(frame, self.table.link))
+
+    def _cut(self) -> None:
+        self._tell(events.LinkClosed("planned", self.table.link))
+        self.table.link_idle = True
 
     def _end_step(self, x: int, y: int) -> None:
         step, self._step = self._step, None
@@ -370,6 +463,19 @@ class HostileCloud:
             self._paused ^= {session}
             paused = session in self._paused
             self._tell(events.ReaderPaused(session) if paused else events.ReaderResumed(session))
+
+    def _interrupt(self, session: int, y: int) -> None:
+        """The connection, or what the cloud says of how the session stands there."""
+        if y < 3:
+            self._cut()
+        elif y == 3:
+            self._let_time_pass()
+        elif y == 4:
+            self._hear(frames.Fault(session, "busy", "no", 500))
+        elif y == 5:
+            self._hear(frames.Opened(session, b"lease"))
+        else:
+            self._hear(frames.Resumed(session, need=y > 7))
 
     def _verdict(self, session: int, y: int, z: int, *, honest: bool) -> frames.Verdict:
         if session not in self.table.side.sessions:
@@ -406,6 +512,9 @@ class HostileWorld(World):
     ) -> None:
         self.moves = deque(moves)
         self.liar = HOSTILE
+        self.leases: list[bytes] = []
+        """What was granted to the liar."""
+
         super().__init__([(rules, [turns])], cloud, verify)
         self.tell_cloud(events.PeerConnected(self.liar))
 
@@ -416,6 +525,8 @@ class HostileWorld(World):
                     assert peer in (self.liar, 0), "a word to a peer who is gone"
                     if peer == 0:
                         self.edges[0].down.append(frame)
+                    elif isinstance(frame, frames.Opened):
+                        self.leases.append(frame.lease)
                 case commands.RunPass(slices):
                     assert self.running is None, "two passes at once"
                     self._release()
@@ -434,7 +545,8 @@ class HostileWorld(World):
         actions = super().possible()
         if self.moves:
             actions += [self._lie, self._lie]
-            if self.running and all(share.peer >= HOSTILE for share in self.cloud._pass or ()):
+            shares = self.cloud._work._pass or ()
+            if self.running and all(share.session.peer >= HOSTILE for share in shares):
                 actions.append(self._fail_pass)
         return actions
 
@@ -458,12 +570,42 @@ class HostileWorld(World):
             number = digits[0] % 4
             session = peer.sessions.get(number)
             if session is None and kind > 2:
-                self._say(frames.Close(number) if number in peer.sessions else frames.Open(number))
+                self._say(frames.Close(number) if number in peer.sessions else self._begin(number, digits))
             else:
                 self._say(self._frame(kind, number, session, digits))
 
     def _say(self, frame: frames.EdgeFrame) -> None:
         self.tell_cloud(events.PeerFrame(self.liar, frame))
+
+    def _begin(self, number: int, digits: tuple[int, int, int, int]) -> frames.EdgeFrame:
+        _, x, y, z = digits
+        if not self.leases or z < 7:
+            return frames.Open(number)
+        lease = self.leases[-1 - x % min(4, len(self.leases))] if z < 9 else bytes(16)
+        session = self.cloud._leases.find(lease, "")
+        if session is None:
+            return resume(lease, x, epoch=y, turn=x, session=number)
+        epoch, turn, confirmed = session._epoch + (y != 0), session._turn_epoch - (y == 1), session.length
+        return resume(lease, max(0, confirmed - y // 3), epoch=epoch, turn=max(0, turn), session=number)
+
+    def _restore(
+        self, number: int, session: CloudSession, digits: tuple[int, int, int, int]
+    ) -> frames.Restore:
+        _, x, y, z = digits
+        segments = list(session._text.segments())
+        if segments and x < 6:
+            prompt, tokens = segments[-1]
+            segments[-1] = (prompt ^ (x == 5), tokens[: len(tokens) - y % 3])
+        if x != 3:
+            segments.append((x % 2 == 0, (z % WORDS,) * (y % 5 + (x < 9))))
+        length = sum(len(tokens) for _, tokens in segments)
+        return restore(
+            *segments,
+            epoch=session._epoch + (z > 0),
+            start=max(0, length - y % 3),
+            most=5 * z,
+            session=number,
+        )
 
     def _frame(
         self, kind: int, number: int, session: CloudSession | None, digits: tuple[int, int, int, int]
@@ -478,6 +620,8 @@ class HostileWorld(World):
             return frames.Prompt(number, epoch + (z > 0), max(0, length - x), tokens, sampling, 0, 5 * z + 1)
         if kind == 6:
             return frames.Cancel(number, epoch + x % 3)
+        if kind > 15:
+            return self._restore(number, session, digits)
         held = [*session.text, *session._drafts]
         base = max(0, len(held) - y if kind < 9 else len(held) + (y == 9))
         guesses = held[base:]
@@ -489,7 +633,7 @@ class HostileWorld(World):
     def _oddity(self, number: int, kind: int, x: int, y: int, z: int) -> frames.EdgeFrame:
         calm = (frames.Open(number), frames.Close(number), frames.Cancel(number, x), frames.Ping(z))
         talk = (frames.Draft(number, x, y, (z,), 10**z), frames.Prompt(number, x, y, (z,), GREEDY, 0, 10**z))
-        odd = (frames.Bye("planned"), HELLO, frames.Resume(number, b"", 1, 1, 0))[kind]
+        odd = (frames.Bye("planned"), HELLO, frames.Proof(b""))[kind]
         fault = frames.Fault(number if z else None, "engine", "planned")
         sign = frames.Pong(z) if z % 2 else frames.Telemetry("latency", NOTHING)
         return (*calm, *talk, fault, sign, frames.BlockWanted(10**z), odd)[y]

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from pipesd.errors import PeerError, UsageError
-from pipesd.session.checks import check_prompt, check_verdict
+from pipesd.session.checks import check_prompt, check_verdict, unlike
 from pipesd.session.events import PromptGiven
 from pipesd.session.ledger import Ledger
 from pipesd.values import Finish, Sampling
@@ -196,3 +196,34 @@ def test_an_accepted_end_id_ends_the_text_too() -> None:
 def test_drafts_that_were_not_sent_cannot_be_accepted() -> None:
     with pytest.raises(PeerError, match="1 drafts accepted of 0 sent"):
         check(verdict(1, 7), books(5, 6))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, []),
+        (
+            {
+                "context_tokens": 9,
+                "window_tokens": 2,
+                "sessions_max": 1,
+                "tunes": True,
+                "energy": "modelled: x",
+            },
+            [],
+        ),
+        ({"credential": b"another", "greedy_only": True}, []),
+        ({"model": "another"}, ["model"]),
+        ({"numerics": "fast", "chunk_tokens": 64}, ["numerics", "chunk_tokens"]),
+        (
+            {"end_ids": (98, END), "template": "x", "vocabulary_hashes": b"x"},
+            ["vocabulary_hashes", "end_ids", "template"],
+        ),
+        ({"engine": "another"}, ["engine"]),
+    ],
+)
+def test_what_differs_between_clouds_that_decides_the_text_is_named(
+    changes: dict[str, object], named: list[str]
+) -> None:
+    assert unlike(GRANT, grant(**changes)) == named
+    assert unlike(grant(**changes), GRANT) == named

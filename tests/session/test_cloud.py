@@ -9,17 +9,21 @@ from pipesd.session.cloud import CloudSession
 from pipesd.session.commands import ClosePeer, RunPass, SendToPeer
 from pipesd.session.phases import TextPhase
 from pipesd.session.rules import ASKS_MAX, CloudRules
-from pipesd.values import Slice
+from pipesd.values import Finish, Slice
 from pipesd.wire import frames
 from tests.session.helpers import (
     END,
+    LEASING,
     TOKENS,
     CloudTable,
     draft,
+    faults,
     grant,
     part,
     prompt,
     reply,
+    restore,
+    resume,
     run,
     verdict,
 )
@@ -249,7 +253,7 @@ def test_verdict_says_how_many_drafts_were_judged_whatever_became_of_them() -> N
 
 def riding() -> CloudSession:
     """It has confirmed 10 behind 1, 2, 3 and owes nothing, but has drafts; 10 is not evaluated yet."""
-    session = CloudSession(0, grant())
+    session = CloudSession(0, 0, grant())
     session.sit(0, 0, None)
     session.prompt(prompt(1, 2, 3), 0.0)
     session.take_slices(9, 9, 0.0)
@@ -453,6 +457,336 @@ def test_cancel_while_a_long_prompt_is_evaluated_keeps_what_is_done() -> None:
     table.hears(frames.Cancel(0, 2))
     assert table.picks(()) == []
     assert table.hears(prompt(6, epoch=3, base=5)) == [run(part(2, (3, 4), 0, chunk=True))]
+
+
+# -- edges that come back ---------------------------------------------------------------------------------
+
+
+def away(table: CloudTable) -> bytes:
+    """The edge of session 0 is gone, and somebody calls as peer 1; the lease."""
+    assert ClosePeer(0) in table.tell(events.PeerClosed(0, "gone"))
+    table.meets(1)
+    return table.leases[0, 0]
+
+
+def leased(most: int = 50, **changes: int) -> CloudTable:
+    """As ``begun``, with a lease."""
+    table = CloudTable(LEASING, grant(**changes))
+    table.hears(prompt(1, 2, 3, most=most))
+    table.picks((10,))
+    return table
+
+
+def told_back(frame: frames.CloudFrame) -> SendToPeer:
+    return reply(frame, 1)
+
+
+def test_with_a_good_lease_it_goes_on_from_the_cache() -> None:
+    table = leased()
+    lease = away(table)
+    assert table.hears(resume(lease, 4, session=7), 1) == [told_back(frames.Resumed(7, need=False))]
+    assert table.phase() is TextPhase.DRAFTING
+    assert table.hears(draft(4, 11, ask=5, epoch=2, session=7), 1) == [run(part(3, (10, 11), 2))]
+    assert table.picks((11, 12)) == [told_back(verdict(4, 1, 12, epoch=2, session=7))]
+    assert table.text() == (1, 2, 3, 10, 11, 12)
+
+
+def test_tokens_that_died_on_the_way_are_said_again() -> None:
+    table = leased()
+    table.hears(draft(4, 11, 12, ask=6))
+    table.picks((11, 12, 13))
+    lease = away(table)
+    assert table.hears(resume(lease, 3), 1) == [
+        told_back(frames.Resumed(0, need=False)),
+        told_back(verdict(3, 0, 10, 11, 12, 13, epoch=2)),
+    ]
+    assert table.phase() is TextPhase.DRAFTING
+
+
+@pytest.mark.parametrize(("confirmed", "news"), [(3, (10, 11, END)), (5, (END,)), (6, ())])
+def test_so_is_the_end_of_the_answer(confirmed: int, news: tuple[int, ...]) -> None:
+    table = leased()
+    table.hears(draft(4, 11, ask=5))
+    table.picks((11, END))
+    lease = away(table)
+    assert table.hears(resume(lease, confirmed), 1) == [
+        told_back(frames.Resumed(0, need=False)),
+        told_back(verdict(confirmed, 0, *news, finish="stop", epoch=2)),
+    ]
+    assert table.phase() is TextPhase.IDLE
+
+
+def test_an_answer_that_was_cancelled_goes_on_with_no_word() -> None:
+    """The edge may know less of the text: its next prompt says where it goes on."""
+    table = leased()
+    table.hears(frames.Cancel(0, 2))
+    lease = away(table)
+    assert table.hears(resume(lease, 3, epoch=3, turn=2), 1) == [told_back(frames.Resumed(0, need=False))]
+    assert table.hears(prompt(7, base=3, epoch=4), 1) == [run(part(3, (7,), 1, chunk=True))]
+
+
+def test_who_is_away_is_owed_nothing_and_its_drafts_are_forgotten() -> None:
+    table = leased()
+    table.hears(draft(4, 11, 12, ask=6))
+    lease = away(table)
+    assert table.picks((11, 12, 13)) == []
+    assert table.text() == (1, 2, 3, 10)
+    table.hears(resume(lease, 4), 1)
+    assert table.hears(draft(4, 14, ask=5, epoch=2), 1) == [run(part(3, (10, 14), 2))]
+
+
+def test_nothing_is_written_to_the_text_of_who_is_away() -> None:
+    table = leased()
+    table.hears(draft(4, ask=5))
+    (session,) = table.side.sessions
+    lease = away(table)
+    idle = [session.is_idle]
+    table.picks((11,))
+    idle.append(session.is_idle)
+    table.hears(resume(lease, 4), 1)
+    idle.append(session.is_idle)
+    assert idle == [False, True, False], "during its last pass, behind it, and when the edge is back"
+
+
+def test_who_is_back_before_its_pass_is_done_waits_for_its_end() -> None:
+    table = leased()
+    table.hears(draft(4, 11, ask=5))
+    lease = away(table)
+    assert table.hears(resume(lease, 4), 1) == [told_back(frames.Resumed(0, need=False))]
+    assert table.hears(draft(4, 12, ask=5, epoch=2), 1) == []
+    assert table.picks((11, 13)) == [run(part(3, (10, 12), 2))]
+    assert table.picks((12, 14)) == [told_back(verdict(4, 1, 14, epoch=2))]
+
+
+def test_drafts_of_before_the_cut_are_judged_when_they_come_again() -> None:
+    table = leased()
+    table.hears(draft(4, 11, 12))
+    lease = away(table)
+    table.hears(resume(lease, 4), 1)
+    assert table.hears(draft(4, 11, 12, 13, ask=7, epoch=2), 1) == [run(part(3, (10, 11, 12, 13), 4))]
+    assert table.picks((11, 12, 13, 14)) == [told_back(verdict(4, 3, 14, epoch=2))]
+
+
+def test_a_prompt_that_is_half_read_is_read_on_but_for_the_chunk_that_was_being_read() -> None:
+    table = CloudTable(LEASING, grant(chunk_tokens=2))
+    table.hears(prompt(1, 2, 3, 4, 5))
+    assert table.picks(()) == [run(part(2, (3, 4), 0, chunk=True))]
+    lease = away(table)
+    assert table.picks(()) == []
+    table.hears(resume(lease, 5), 1)
+    assert table.hears(draft(5, ask=6, epoch=2), 1) == [run(part(2, (3, 4), 0, chunk=True))]
+    assert table.picks(()) == [run(part(4, (5,), 1, chunk=True))]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"turn": 0}, id="a turn that was before ours"),
+        pytest.param({"turn": 2, "epoch": 3}, id="a turn that we never heard of"),
+        pytest.param({"confirmed": 2}, id="a text that ends before the answer"),
+        pytest.param({"confirmed": 5}, id="a text that is longer than ours"),
+        pytest.param({"epoch": 1}, id="an epoch that is ours already"),
+        pytest.param({"epoch": 0, "turn": 1}, id="an epoch that was before ours"),
+    ],
+)
+def test_what_does_not_fit_needs_the_whole_text(changes: dict[str, int]) -> None:
+    table = leased()
+    lease = away(table)
+    frame = resume(lease, **{"confirmed": 4, **changes})
+    assert table.hears(frame, 1) == [told_back(frames.Resumed(0, need=True))]
+    assert table.text() == (1, 2, 3, 10)
+
+
+def test_a_prompt_that_was_turned_away_needs_the_whole_text() -> None:
+    table = CloudTable(CloudRules(prefill_tokens_max=1, lease_s=9.0), peers=3)
+    table.hears(prompt(1, 2), 1)
+    table.hears(prompt(1, 2), 2)
+    table.hears(prompt(3, 4))
+    table.tell(events.PeerClosed(0, "gone"))
+    table.meets(3)
+    assert table.hears(resume(table.leases[0, 0], 2), 3) == [reply(frames.Resumed(0, need=True), 3)]
+
+
+def test_a_session_that_said_nothing_yet_is_taken_up_as_it_is() -> None:
+    table = CloudTable(LEASING)
+    lease = away(table)
+    assert table.hears(resume(lease, 0, epoch=1, turn=0), 1) == [told_back(frames.Resumed(0, need=False))]
+    assert table.hears(prompt(1, 2, epoch=2), 1) == [run(part(0, (1, 2), 1, chunk=True))]
+
+
+# -- texts that edges bring along -------------------------------------------------------------------------
+
+ASKED = (True, (1, 2, 3, 4, 5))
+
+
+def read(table: CloudTable) -> None:
+    """Behind 1 to 5 in chunks of two, 10, 11 and 12 are confirmed, and all but the last is in the cache."""
+    table.hears(prompt(1, 2, 3, 4, 5))
+    for picks in ((), (), (10,)):
+        table.picks(picks)
+    table.hears(draft(6, 11, ask=7))
+    table.picks((11, 12))
+
+
+def chunks(*slices: tuple[int, tuple[int, ...]]) -> list[Slice]:
+    """(position, tokens) of prompt chunks, of which the last one is picked from."""
+    last = len(slices) - 1
+    return [part(at, tokens, int(one == last), chunk=True) for one, (at, tokens) in enumerate(slices)]
+
+
+@pytest.mark.parametrize(
+    ("segments", "slices"),
+    [
+        pytest.param([ASKED, (False, (10, 11, 12))], [part(7, (12,), 1)], id="the same text"),
+        pytest.param([ASKED, (False, (10, 11, 12, 13))], [part(7, (12, 13), 1)], id="more of it"),
+        pytest.param([ASKED, (False, (10, 50, 12))], [part(6, (50, 12), 1)], id="another answer"),
+        pytest.param([ASKED, (False, (10, 11))], [part(6, (11,), 1)], id="less of the answer"),
+        pytest.param([ASKED], chunks((4, (5,))), id="the same prompt again"),
+        pytest.param(
+            [ASKED, (False, (10, 11)), (True, (7,))], chunks((7, (7,))), id="a prompt behind what was read"
+        ),
+        pytest.param([(True, (1, 2, 3, 4, 6))], chunks((4, (6,))), id="another last chunk"),
+        pytest.param([(True, (1, 2, 3, 4, 5, 6))], chunks((4, (5, 6))), id="a last chunk that is longer"),
+        pytest.param([(True, (1, 2, 3))], chunks((2, (3,))), id="a chunk that is shorter"),
+        pytest.param([(True, (1, 2)), (True, (3, 4))], chunks((2, (3, 4))), id="a prompt from a border on"),
+    ],
+)
+def test_of_a_text_that_is_brought_along_only_what_differs_is_read(
+    segments: list[tuple[bool, tuple[int, ...]]], slices: list[Slice]
+) -> None:
+    table = CloudTable(LEASING, grant(chunk_tokens=2))
+    read(table)
+    lease = away(table)
+    length = sum(len(tokens) for _, tokens in segments)
+    table.hears(resume(lease, length, turn=9, epoch=9), 1)
+    assert table.hears(restore(*segments, epoch=9, start=1, most=50), 1) == []
+    assert table.text() == tuple(token for _, tokens in segments for token in tokens)
+    assert table.hears(draft(length, ask=length + 1, epoch=9), 1) == [run(*slices)]
+    assert table.picks((20,))[-1] == told_back(verdict(length, 0, 20, epoch=9))
+
+
+@pytest.mark.parametrize(
+    ("segments", "first"),
+    [
+        pytest.param(
+            [(True, (1, 2, 3, 6, 5)), (False, (10,))], (2, (3, 6)), id="another chunk in the middle"
+        ),
+        pytest.param([(True, (9, 2, 3, 4, 5)), (False, (10,))], (0, (9, 2)), id="another first token"),
+        pytest.param([(True, (1, 2, 3)), (True, (4, 5))], (2, (3,)), id="two prompts in place of one"),
+    ],
+)
+def test_and_it_is_read_from_the_chunk_on_that_differs(
+    segments: list[tuple[bool, tuple[int, ...]]], first: tuple[int, tuple[int, ...]]
+) -> None:
+    table = CloudTable(LEASING, grant(chunk_tokens=2))
+    read(table)
+    lease = away(table)
+    length = sum(len(tokens) for _, tokens in segments)
+    table.hears(resume(lease, length, turn=9, epoch=9), 1)
+    table.hears(restore(*segments, epoch=9, start=1, most=50), 1)
+    assert table.hears(draft(length, ask=length + 1, epoch=9), 1) == [run(part(*first, 0, chunk=True))]
+
+
+def test_a_text_that_is_all_new_is_read_in_the_chunks_of_its_own_prompts() -> None:
+    table = CloudTable(welcome=grant(chunk_tokens=2))
+    segments = (True, (1, 2, 3)), (False, (10, 11)), (True, (4, 5, 6))
+    assert table.hears(restore(*segments, epoch=1, start=8, most=50)) == []
+    assert table.hears(draft(8, 20, ask=9)) == [run(part(0, (1, 2), 0, chunk=True))]
+    assert table.picks(()) == [run(part(2, (3,), 0, chunk=True), part(3, (10, 11), 0))]
+    assert table.picks((), ()) == [run(part(5, (4, 5), 0, chunk=True))]
+    assert table.picks(()) == [run(part(7, (6,), 1, chunk=True))]
+    assert table.picks((20,)) == [
+        reply(verdict(8, 0, 20)),
+    ]
+
+
+def test_a_text_that_is_brought_along_replaces_a_pass_that_runs() -> None:
+    table = leased()
+    table.hears(draft(4, 11, ask=5))
+    lease = away(table)
+    table.hears(resume(lease, 4, turn=2, epoch=2), 1)
+    table.hears(restore((True, (1, 2, 3)), (False, (50,)), start=3, most=50), 1)
+    assert table.hears(draft(4, ask=5, epoch=2), 1) == []
+    assert table.picks((11, 12)) == [run(part(3, (50,), 1))]
+    assert table.picks((51,)) == [told_back(verdict(4, 0, 51, epoch=2))]
+
+
+@pytest.mark.parametrize(("most", "finish"), [(2, "length"), (3, None)])
+def test_an_answer_that_was_begun_elsewhere_ends_where_it_was_to(most: int, finish: Finish | None) -> None:
+    table = CloudTable()
+    table.hears(restore((True, (1, 2, 3)), (False, (10,)), start=3, most=most))
+    table.hears(draft(4, ask=5, epoch=2))
+    assert table.picks((), (11,)) == [reply(verdict(4, 0, 11, finish=finish, epoch=2))]
+
+
+def test_drafts_behind_a_text_that_was_brought_along_start_at_its_end() -> None:
+    table = CloudTable()
+    table.hears(restore((True, (1, 2, 3)), (False, (10,)), start=3, most=50))
+    fault = expelled(table, draft(3, 10, epoch=2))
+    assert "from 3" not in fault.message
+    assert "not from 4 to 4" in fault.message
+
+
+def test_a_new_epoch_may_start_anywhere_in_the_answer_that_was_brought_along() -> None:
+    table = CloudTable()
+    table.hears(restore((True, (1, 2, 3)), (False, (10, 11)), start=3, most=50))
+    assert table.hears(draft(3, 10, epoch=3)) == [reply(verdict(3, 0, 10, 11, epoch=3))]
+    assert "ends at 5" in expelled(table, draft(2, 3, epoch=4)).message
+
+
+def test_a_text_alone_waits_for_a_prompt() -> None:
+    table = CloudTable()
+    assert table.hears(restore((True, (1, 2, 3)), (False, (10,)))) == []
+    assert table.phase() is TextPhase.IDLE
+    assert table.hears(draft(4, 11, ask=5, epoch=2)) == []
+    whole = part(0, (1, 2, 3), 0, chunk=True), part(3, (10,), 0), part(4, (7,), 1, chunk=True)
+    assert table.hears(prompt(7, base=4, epoch=3)) == [run(*whole)]
+
+
+def test_a_text_alone_makes_an_end_of_an_answer() -> None:
+    table = begun()
+    table.hears(draft(4, ask=6))
+    table.hears(restore((True, (1, 2, 3)), (False, (10,))))
+    assert table.phase() is TextPhase.IDLE
+    assert table.picks((11,)) == []
+    assert "without a generation" in expelled(table, draft(4, 11, epoch=3)).message
+
+
+def test_an_empty_text_is_a_text() -> None:
+    table = begun()
+    assert table.hears(restore()) == []
+    assert table.text() == ()
+    assert table.hears(prompt(1, 2, 4, epoch=3)) == [run(part(0, (1, 2, 4), 1, chunk=True))]
+
+
+@pytest.mark.parametrize(
+    ("frame", "complaint"),
+    [
+        (restore((True, (1, 2)), epoch=1, most=50), "epoch 1"),
+        (restore((True, ())), "empty part"),
+        (restore((True, ()), (False, (3,)), start=1, most=50), "empty part"),
+        (restore((True, (1, 2)), (False, ()), start=2, most=50), "empty part"),
+        (restore((True, (1, 2)), start=3, most=50), "limits"),
+        (restore((True, (1, 2)), start=0, most=50), "limits"),
+        (restore(most=50), "limits"),
+        (restore((True, (1, 2)), (False, (3, 4)), start=2, most=2), "limits"),
+        (restore((True, (1, 2)), (False, (3, 4)), start=2, most=1), "limits"),
+        (restore((True, (1, TOKENS)), start=2, most=50), f"token {TOKENS}"),
+        (restore((True, (1, 2)), (False, (TOKENS,)), start=2, most=50), f"token {TOKENS}"),
+        (restore((True, (1, TOKENS))), f"token {TOKENS}"),
+    ],
+)
+def test_text_that_cannot_be_is_a_fault(frame: frames.Restore, complaint: str) -> None:
+    fault = expelled(begun(), frame)
+    assert fault.code == "protocol"
+    assert complaint in fault.message
+
+
+def test_the_longest_text_that_nothing_is_written_to_fills_the_context() -> None:
+    table = begun(context_tokens=8)
+    assert table.hears(restore((True, (1,) * 8))) == []
+    assert faults(table.hears(restore((True, (1,) * 9), epoch=3))) == [(0, 0, "context")]
+    assert table.hears(frames.Ping(1)) == [reply(frames.Pong(1))]
 
 
 # -- faults -----------------------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 """The whole cloud: its peers, their sessions, what shares a pass, and peers that lie."""
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
+from pipesd.access import AccessToken, Limits
 from pipesd.planner.policies import Policy
 from pipesd.planner.trigger import Thresholds
 from pipesd.session import events
@@ -13,12 +16,15 @@ from pipesd.session.cloud_side import CloudSide
 from pipesd.session.commands import ClosePeer, CloudCommand, ReleaseSequence, SendToPeer, TunePeer
 from pipesd.session.phases import TextPhase
 from pipesd.session.places import TENURE_S
+from pipesd.session.proof import SALT_BYTES, EdgeProof, Tokens, verifier_of
 from pipesd.session.rules import CloudRules, EdgeRules, Patience
 from pipesd.values import Objective, Sampling, TrialReport, Verify
 from pipesd.vocabulary import BLOCK_TOKENS
 from pipesd.wire import frames
 from tests.session.helpers import (
     HELLO,
+    LEASE_S,
+    LEASING,
     NOTHING,
     SEED,
     VOCABULARY,
@@ -33,6 +39,8 @@ from tests.session.helpers import (
     policies,
     prompt,
     reply,
+    restore,
+    resume,
     run,
     verdict,
 )
@@ -88,17 +96,9 @@ def test_peer_that_cannot_be_understood_is_sent_away() -> None:
     assert answer == [reply(frames.Fault(None, "malformed", "no frame")), ClosePeer(0)]
 
 
-@pytest.mark.parametrize(
-    "frame",
-    [
-        frames.Resume(0, b"", 1, 1, 0),
-        frames.Restore(0, 1, (), Sampling(), 0, 0, 1),
-        frames.Telemetry("balanced", NOTHING),
-    ],
-)
-def test_what_this_version_does_not_offer_is_answered_with_unsupported(frame: frames.EdgeFrame) -> None:
+def test_a_report_to_a_cloud_that_does_not_tune_is_answered_with_unsupported() -> None:
     table = CloudTable()
-    assert faults(table.hears(frame)) == [(0, None, "unsupported")]
+    assert faults(table.hears(frames.Telemetry("balanced", NOTHING))) == [(0, None, "unsupported")]
     assert table.side.is_empty
 
 
@@ -173,6 +173,478 @@ def test_stop_says_goodbye_and_starts_no_pass() -> None:
     assert refuse == reply(frames.Refuse("stopping", "it is stopping"), 2)
     assert close == ClosePeer(2)
     assert table.side.is_empty
+
+
+DRAINING = CloudRules(drain_s=5.0, lease_s=LEASE_S)
+BYE = frames.Bye("it is stopping")
+
+
+def drained() -> CloudTable:
+    """A cloud that stops at moment 6: of its peers one is in the pass, one waits for it, and one is idle."""
+    table = CloudTable(DRAINING, peers=3)
+    for peer in range(3):
+        table.hears(prompt(1, 2), peer)
+        table.picks((10,))
+    table.hears(draft(3, 11, ask=4))
+    table.hears(draft(3, 12, ask=4), 1)
+    assert table.tell(events.StopRequested(), 1.0) == [reply(BYE, 2), ReleaseSequence(2), ClosePeer(2)]
+    return table
+
+
+def test_who_is_owed_a_verdict_when_the_cloud_stops_gets_it_and_is_asked_to_move_then() -> None:
+    table = drained()
+    assert table.side.deadline() == 6.0
+    waiting = run(part(2, (10, 12), 2, sequence=1))
+    assert table.picks((11, 20), now=2.0) == [
+        reply(verdict(3, 1, 20)),
+        reply(BYE),
+        ReleaseSequence(0),
+        ClosePeer(0),
+        waiting,
+    ]
+    assert table.picks((12, 30), now=3.0) == [
+        reply(verdict(3, 1, 30), 1),
+        reply(BYE, 1),
+        ReleaseSequence(1),
+        ClosePeer(1),
+    ]
+    assert table.side.is_empty
+    assert table.side.deadline() is None
+
+
+def test_when_the_time_is_up_everybody_is_asked_to_move() -> None:
+    table = drained()
+    assert table.tell(events.DeadlineReached(), 5.9) == []
+    assert table.tell(events.DeadlineReached(), 6.0) == [
+        reply(BYE),
+        ReleaseSequence(0),
+        ClosePeer(0),
+        reply(BYE, 1),
+        ReleaseSequence(1),
+        ClosePeer(1),
+    ]
+    assert table.picks((11, 20), now=7.0) == []
+    assert table.side.sessions == []
+
+
+def test_a_cloud_that_stops_goes_on_with_what_its_last_peers_ask_for_until_then() -> None:
+    """A session that asks for more before its verdict is there is owed that too."""
+    table = drained()
+    table.hears(draft(4, ask=6), now=1.5)
+    assert table.picks((11, 20), now=2.0) == [
+        reply(verdict(3, 1, 20)),
+        run(part(2, (10, 12), 2, sequence=1), part(4, (20,), 1)),
+    ]
+    table.picks((12, 30), (21,), now=3.0)
+    assert table.side.is_empty
+
+
+def test_nobody_new_is_let_in_while_the_cloud_stops() -> None:
+    table = drained()
+    refusal = reply(frames.Refuse("stopping", "it is stopping"), 9)
+    assert table.tell(events.PeerConnected(9), 2.0) == [refusal, ClosePeer(9)]
+    assert not table.side.is_empty
+
+
+@pytest.mark.parametrize("frame", [frames.Open(1), resume(b"sixteen bytes ok", 3, session=1)])
+def test_nor_is_a_session_opened_by_those_who_are_there(frame: frames.EdgeFrame) -> None:
+    table = drained()
+    busy = frames.Fault(1, "busy", "it is stopping", 2_000)
+    assert table.hears(frame, now=2.0) == [reply(busy)]
+    assert len(table.side.sessions) == 2
+
+
+def test_who_has_not_greeted_yet_is_asked_to_move_at_once() -> None:
+    table = CloudTable(DRAINING, peers=0)
+    table.tell(events.PeerConnected(0))
+    assert table.tell(events.StopRequested(), 1.0) == [reply(BYE), ClosePeer(0)]
+
+
+def test_whose_connection_is_gone_before_the_cloud_stops_is_waited_for_no_longer() -> None:
+    table = drained()
+    table.tell(events.PeerClosed(0, "gone"), 1.5)
+    assert table.picks((11, 20), now=2.0) == [run(part(2, (10, 12), 2, sequence=1))]
+
+
+# -- edges that come back ---------------------------------------------------------------------------------
+
+
+def away(table: CloudTable, now: float = 0.0, peer: int = 0) -> bytes:
+    """The edge of that peer's session 0 is gone; its lease."""
+    assert ClosePeer(peer) in table.tell(events.PeerClosed(peer, "gone"), now)
+    return table.leases[peer, 0]
+
+
+def confirmed(rules: CloudRules = LEASING, peers: int = 1) -> CloudTable:
+    """Each peer's session is behind 1, 2 and 10."""
+    table = CloudTable(rules, peers=peers)
+    for peer in range(peers):
+        table.hears(prompt(1, 2), peer)
+        table.picks((10,))
+    return table
+
+
+def texts(table: CloudTable) -> list[tuple[int, ...]]:
+    return [session.text for session in table.side.sessions]
+
+
+def resumed(session: int = 0, *, need: bool, peer: int) -> SendToPeer:
+    return reply(frames.Resumed(session, need), peer)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        events.PeerClosed(0, "gone"),
+        events.PeerRejected(0, "malformed", "no frame"),
+        events.PeerFrame(0, frames.Fault(None, "protocol", "you lie")),
+        events.PeerFrame(0, HELLO),
+    ],
+)
+def test_a_connection_that_ends_badly_leaves_its_sessions_for_a_while(end: events.CloudEvent) -> None:
+    table = confirmed()
+    assert table.tell(end, 1.0)[-1] == ClosePeer(0)
+    assert texts(table) == [(1, 2, 10)]
+    assert table.side.is_empty
+    assert table.side.deadline() == 1.0 + LEASE_S
+    table.meets(1, now=2.0)
+    assert table.hears(resume(table.leases[0, 0], 3), 1, now=2.0) == [resumed(need=False, peer=1)]
+    assert table.side.deadline() is None
+
+
+def test_silence_that_was_borne_long_enough_leaves_them_too() -> None:
+    rules = replace(LEASING, patience=Patience(ping_after_s=10.0, silent_after_s=20.0))
+    table = confirmed(rules)
+    table.tell(events.DeadlineReached(), 10.0)
+    assert faults(table.tell(events.DeadlineReached(), 20.0)) == [(0, None, "silent")]
+    assert texts(table) == [(1, 2, 10)]
+
+
+def test_who_leaves_in_good_order_leaves_nothing() -> None:
+    table = confirmed()
+    assert table.hears(frames.Bye("enough")) == [ReleaseSequence(0), ClosePeer(0)]
+    assert table.side.sessions == []
+    table.meets(1)
+    assert table.hears(resume(table.leases[0, 0], 3), 1)[-1] == resumed(need=True, peer=1)
+
+
+def test_nor_does_a_session_that_was_closed() -> None:
+    table = confirmed()
+    table.hears(frames.Close(0))
+    table.meets(1)
+    assert table.hears(resume(table.leases[0, 0], 3), 1)[-1] == resumed(need=True, peer=1)
+
+
+def test_a_cloud_that_keeps_nothing_grants_no_lease() -> None:
+    table = CloudTable(peers=0)
+    table.meets(0)
+    assert table.hears(frames.Open(0)) == [reply(frames.Opened(0, b""))]
+    table.hears(prompt(1, 2))
+    assert table.tell(events.PeerClosed(0, "gone")) == [ReleaseSequence(0), ClosePeer(0)]
+
+
+def test_a_session_is_given_up_when_its_lease_ends() -> None:
+    table = confirmed()
+    lease = away(table, 1.0)
+    assert table.tell(events.DeadlineReached(), 1.0 + LEASE_S - 0.1) == []
+    assert table.tell(events.DeadlineReached(), 1.0 + LEASE_S) == [ReleaseSequence(0)]
+    assert (table.side.sessions, table.side.deadline()) == ([], None)
+    table.meets(1, now=50.0)
+    opened, answer = table.hears(resume(lease, 3), 1, now=50.0)
+    assert answer == resumed(need=True, peer=1)
+    assert opened == reply(frames.Opened(0, table.leases[1, 0]), 1)
+    assert table.leases[1, 0] != lease
+
+
+def test_a_pass_that_ends_after_the_lease_of_who_was_in_it_hurts_nobody() -> None:
+    table = confirmed(peers=2)
+    table.hears(draft(3, 11, ask=4))
+    away(table, 1.0)
+    table.tell(events.DeadlineReached(), 1.0 + LEASE_S)
+    assert table.hears(draft(3, 12, ask=4), 1) == []
+    assert table.picks((11, 20)) == [run(part(2, (10, 12), 2, sequence=1))]
+
+
+def test_a_lease_that_nobody_granted_opens_a_new_session() -> None:
+    table = confirmed(peers=2)
+    away(table)
+    answer = table.hears(resume(b"sixteen bytes ok", 3, session=5), 1)
+    assert answer == [reply(frames.Opened(5, table.leases[1, 5]), 1), resumed(5, need=True, peer=1)]
+    assert texts(table) == [(1, 2, 10), (1, 2, 10), ()]
+    table.hears(restore((True, (1, 2)), (False, (10,)), start=2, most=50, session=5), 1)
+    assert table.hears(draft(3, ask=4, epoch=2, session=5), 1) != []
+
+
+def test_a_lease_is_good_for_one_session_at_a_time() -> None:
+    """Whoever shows it later has it."""
+    table = confirmed()
+    lease = away(table)
+    table.meets(1)
+    table.meets(2)
+    assert table.hears(resume(lease, 3), 1) == [resumed(need=False, peer=1)]
+    assert table.hears(resume(lease, 3, epoch=3), 2) == [resumed(need=False, peer=2)]
+    assert len(table.side.sessions) == 1
+
+
+def test_a_lease_that_is_shown_again_on_the_same_connection_moves_the_session_to_its_new_number() -> None:
+    table = confirmed()
+    lease = table.leases[0, 0]
+    assert table.hears(resume(lease, 3, session=8)) == [resumed(8, need=False, peer=0)]
+    assert table.hears(draft(3, 11, ask=4)) == []
+    assert table.hears(draft(3, 11, ask=4, epoch=2, session=8)) == [run(part(2, (10, 11), 2))]
+
+
+def test_what_its_old_connection_still_says_of_a_session_that_was_taken_over_is_passed_over() -> None:
+    table = confirmed()
+    lease = table.leases[0, 0]
+    table.hears(draft(3, 11, ask=4))
+    table.meets(1)
+    assert table.hears(resume(lease, 3), 1) == [resumed(need=False, peer=1)]
+    late = draft(4, 12, ask=5), prompt(7, base=2, epoch=9), frames.Cancel(0, 9), restore(epoch=9)
+    for frame in late:
+        assert table.hears(frame) == []
+    assert table.picks((11, 20)) == [], "the pass was the old connection's"
+    assert table.hears(frames.Close(0)) == []
+    assert table.tell(events.PeerClosed(0, "gone")) == [ClosePeer(0)]
+    assert texts(table) == [(1, 2, 10)]
+    assert table.hears(draft(3, 13, ask=4, epoch=2), 1) == [run(part(2, (10, 13), 2))]
+    assert table.picks((13, 14)) == [reply(verdict(3, 1, 14, epoch=2), 1)]
+
+
+def test_who_takes_over_and_needs_the_whole_text_is_told_nothing_of_the_old_answer() -> None:
+    table = confirmed()
+    table.hears(draft(3, 11, ask=4))
+    table.meets(1)
+    assert table.hears(resume(table.leases[0, 0], 3, turn=5, epoch=6), 1) == [resumed(need=True, peer=1)]
+    table.hears(restore((True, (1, 2)), (False, (10,)), epoch=6, start=2, most=50), 1)
+    assert table.picks((11, 20)) == []
+    assert table.hears(draft(3, 12, ask=4, epoch=6), 1) == [run(part(2, (10, 12), 2))]
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_session_is_taken_up_under_a_number_that_is_free(is_open: bool) -> None:
+    table = confirmed()
+    lease = away(table)
+    table.meets(1)
+    if is_open:
+        table.hears(frames.Open(4), 1)
+    answer = table.hears(resume(lease, 3, session=4), 1)
+    assert (faults(answer) == [(1, None, "protocol")]) == is_open
+    assert (1, 2, 10) in texts(table)
+
+
+def test_sessions_that_are_taken_up_are_sessions_of_that_connection() -> None:
+    table = confirmed(replace(LEASING, edge_sessions_max=1))
+    lease = away(table)
+    table.meets(1)
+    table.hears(frames.Open(4), 1)
+    assert faults(table.hears(resume(lease, 3), 1)) == [(1, None, "busy")]
+    assert (1, 2, 10) in texts(table)
+
+
+def test_where_all_sessions_are_taken_the_one_that_is_away_longest_makes_room() -> None:
+    table = confirmed(replace(LEASING, sessions_max=3), peers=3)
+    first, second = away(table, 1.0, peer=1), away(table, 2.0, peer=0)
+    table.meets(3)
+    assert table.hears(frames.Open(0), 3) == [
+        ReleaseSequence(1),
+        reply(frames.Opened(0, table.leases[3, 0]), 3),
+    ]
+    table.meets(4)
+    assert table.hears(resume(second, 3), 4) == [resumed(need=False, peer=4)]
+    assert faults(table.hears(resume(first, 3, session=1), 4)) == [(4, 1, "busy")]
+    assert len(table.side.sessions) == 3
+
+
+def test_who_finds_no_room_with_its_lease_may_open_and_bring_the_text_along_later() -> None:
+    table = confirmed(replace(LEASING, sessions_max=1))
+    table.meets(1)
+    assert faults(table.hears(resume(b"unknown to us", 3), 1)) == [(1, 0, "busy")]
+    table.hears(frames.Close(0))
+    assert table.hears(frames.Close(0), 1) == []
+    assert table.hears(frames.Open(0), 1) == [reply(frames.Opened(0, table.leases[1, 0]), 1)]
+    table.hears(restore((True, (1, 2)), start=2, most=50), 1)
+    assert table.hears(draft(2, ask=3, epoch=2), 1) == [run(part(0, (1, 2), 1, chunk=True, sequence=1))]
+
+
+def test_a_text_that_is_brought_along_is_held_to_what_prompts_are() -> None:
+    table = CloudTable(welcome=grant(context_tokens=5, greedy_only=True), sessions=3)
+    assert faults(table.hears(restore((True, (1,) * 5), start=2, most=50))) == [(0, 0, "context")]
+    warm = structs.replace(
+        restore((True, (1, 2)), start=2, most=50, session=1), sampling=Sampling(temperature=0.5)
+    )
+    assert faults(table.hears(warm)) == [(0, 1, "sampling")]
+    assert table.hears(restore((True, (1,) * 4), start=2, most=50, session=2)) == []
+    assert len(table.side.sessions) == 1
+
+
+def test_texts_beyond_what_may_wait_are_told_to_come_later() -> None:
+    table = CloudTable(CloudRules(prefill_tokens_max=4, busy_retry_s=1.5), peers=3)
+    table.hears(prompt(1, 2, 3, 4, 5, 6))
+    table.hears(prompt(1, 2), 1)
+    whole = (True, (1, 2)), (False, (3,))
+    busy = frames.Fault(0, "busy", "prompts of 5 tokens wait to be read", 1_500)
+    assert table.hears(restore(*whole, start=2, most=50), 2) == [reply(busy, 2)]
+    assert table.hears(draft(3, ask=4, epoch=2), 2) == []
+    table.picks((10,))
+    assert table.hears(restore(*whole, epoch=3, start=2, most=50), 2) == []
+    table.hears(draft(3, ask=4, epoch=3), 2)
+    whole_slices = part(0, (1, 2), 0, chunk=True, sequence=2), part(2, (3,), 1, sequence=2)
+    assert table.picks((10,))[-1] == run(*whole_slices)
+
+
+def test_an_engine_that_is_lost_while_an_edge_is_away_costs_the_cache_only() -> None:
+    table = confirmed()
+    table.hears(draft(3, 11, ask=4))
+    lease = away(table)
+    assert table.tell(lost()) == []
+    table.meets(1)
+    assert table.hears(resume(lease, 3), 1) == [resumed(need=False, peer=1)]
+    again = part(0, (1, 2), 0, chunk=True, sequence=1), part(2, (10, 11), 2, sequence=1)
+    assert table.hears(draft(3, 11, ask=4, epoch=2), 1) == [run(*again)]
+
+
+def test_an_engine_that_fails_in_the_pass_of_who_is_away_ends_that_session() -> None:
+    table = confirmed()
+    table.hears(draft(3, 11, ask=4))
+    lease = away(table)
+    assert faults(table.tell(events.PassFailed("broken"))) == []
+    assert table.side.sessions == []
+    table.meets(1)
+    assert table.hears(resume(lease, 3), 1)[-1] == resumed(need=True, peer=1)
+
+
+def test_who_is_away_loses_its_place_to_who_waits() -> None:
+    table = CloudTable(replace(LEASING, kv_sequences=1), peers=2)
+    table.hears(prompt(1, 2), now=1.0)
+    table.picks((10,), now=1.0)
+    lease = away(table, 1.0)
+    table.hears(prompt(3, 4), 1, now=1.0 + TENURE_S)
+    table.picks((20,), now=5.0)
+    table.meets(2, now=5.0)
+    table.hears(resume(lease, 3), 2, now=5.0)
+    again = part(0, (1, 2), 0, chunk=True), part(2, (10, 11), 2)
+    assert table.hears(draft(3, 11, ask=4, epoch=2), 2, now=6.0) == [run(*again, evicted=1)]
+
+
+def test_so_does_who_left_in_the_middle_of_its_prompt() -> None:
+    table = CloudTable(replace(LEASING, kv_sequences=1), grant(chunk_tokens=2), peers=2)
+    table.hears(prompt(1, 2, 3, 4))
+    away(table)
+    assert table.hears(prompt(5, 6), 1) == []
+    assert table.picks(()) == [run(part(0, (5, 6), 1, chunk=True), evicted=1)]
+
+
+# -- whose sessions they are ------------------------------------------------------------------------------
+
+ANN, BOB = AccessToken("ann", "a" * 43), AccessToken("bob", "b" * 43)
+
+
+def guarded(rules: CloudRules = LEASING, **limits: Limits) -> CloudTable:
+    """A cloud that knows these two tokens; ann is there as peer 0 with a text of 1, 2 and 10."""
+    table = CloudTable(rules, peers=0)
+    verifiers = {
+        token.name: verifier_of(token.secret, bytes(SALT_BYTES), limits.get(token.name, Limits()))
+        for token in (ANN, BOB)
+    }
+    table.tell(events.TokensRead(Tokens(verifiers, b"fake")))
+    enters(table, 0, ANN)
+    table.hears(frames.Open(0))
+    table.hears(prompt(1, 2))
+    table.picks((10,))
+    return table
+
+
+def enters(table: CloudTable, peer: int, token: AccessToken) -> frames.Welcome:
+    proof = EdgeProof(token, f"edge{peer}")
+    table.tell(events.PeerConnected(peer, nonce=f"cloud{peer}"))
+    (challenge,) = table.hears(frames.Hello(frames.PROTOCOL_VERSION, "toy", 100, proof.first), peer)
+    assert isinstance(challenge, SendToPeer)
+    assert isinstance(challenge.frame, frames.Challenge)
+    (said,) = table.hears(frames.Proof(proof.answer(challenge.frame.credential)), peer)
+    assert isinstance(said, SendToPeer)
+    assert isinstance(said.frame, frames.Welcome)
+    proof.check(said.frame.credential)
+    return said.frame
+
+
+def test_a_lease_is_good_for_the_token_that_opened_the_session() -> None:
+    table = guarded()
+    lease = away(table)
+    enters(table, 1, ANN)
+    assert table.hears(resume(lease, 3), 1) == [resumed(need=False, peer=1)]
+
+
+@pytest.mark.parametrize("is_away", [True, False])
+def test_anothers_lease_is_as_good_as_none(is_away: bool) -> None:
+    """Nothing tells who shows it that there is such a session."""
+    table = guarded()
+    lease = away(table) if is_away else table.leases[0, 0]
+    enters(table, 1, BOB)
+    answer = table.hears(resume(lease, 3), 1)
+    assert answer == [reply(frames.Opened(0, table.leases[1, 0]), 1), resumed(need=True, peer=1)]
+    assert texts(table) == [(1, 2, 10), ()]
+    assert table.leases[1, 0] != lease
+    enters(table, 2, ANN)
+    assert table.hears(resume(lease, 3, epoch=3), 2) == [resumed(need=False, peer=2)]
+
+
+def test_whose_token_is_revoked_is_sent_away_and_another_stays() -> None:
+    table = guarded()
+    enters(table, 1, BOB)
+    bob = verifier_of(BOB.secret, bytes(SALT_BYTES), Limits())
+    answer = table.tell(events.TokensRead(Tokens({"bob": bob}, b"fake")))
+    assert (faults(answer), answer[-1]) == ([(0, None, "auth")], ClosePeer(0))
+    assert table.hears(frames.Ping(1), 1) == [reply(frames.Pong(1), 1)]
+
+
+def test_all_who_hold_a_token_have_so_many_sessions_together() -> None:
+    table = guarded(ann=Limits(sessions_max=2))
+    enters(table, 1, ANN)
+    enters(table, 2, BOB)
+    table.hears(frames.Open(0), 1)
+    full = frames.Fault(1, "busy", "all 2 sessions of this token are open", 2_000)
+    assert table.hears(frames.Open(1), 1) == [reply(full, 1)]
+    for session in range(3):
+        assert table.hears(frames.Open(session), 2) != []
+    assert len(table.side.sessions) == 4
+    table.hears(frames.Close(0))
+    table.hears(frames.Close(1), 1)
+    assert table.hears(frames.Open(1), 1) == [reply(frames.Opened(1, table.leases[1, 1]), 1)]
+
+
+def test_of_a_holder_who_has_no_session_left_the_one_that_is_away_longest_makes_room() -> None:
+    table = guarded(ann=Limits(sessions_max=1))
+    enters(table, 1, BOB)
+    table.hears(frames.Open(0), 1)
+    away(table, 1.0, peer=1)
+    lease = away(table, 2.0)
+    enters(table, 2, ANN)
+    assert table.hears(frames.Open(5), 2) == [
+        ReleaseSequence(0),
+        reply(frames.Opened(5, table.leases[2, 5]), 2),
+    ]
+    assert table.hears(resume(lease, 3), 2) != [resumed(need=False, peer=2)]
+    assert len(table.side.sessions) == 2
+
+
+def test_a_token_may_grant_less_context() -> None:
+    table = guarded(ann=Limits(context_tokens=8))
+    assert enters(table, 1, ANN).context_tokens == 8
+    assert enters(table, 2, BOB).context_tokens == WELCOME.context_tokens
+    table.hears(frames.Open(0), 1)
+    assert faults(table.hears(prompt(*[1] * 8), 1)) == [(1, 0, "context")]
+    table.hears(frames.Open(0), 2)
+    assert faults(table.hears(prompt(*[1] * 8), 2)) == []
+
+
+def test_who_has_used_up_what_a_token_may_waits_and_is_served_then() -> None:
+    table = guarded(ann=Limits(tokens_per_minute=2))
+    table.hears(draft(3, ask=5), now=1.0)
+    table.picks((11,), now=1.0)
+    assert table.text() == (1, 2, 10, 11)
+    assert table.tell(events.DeadlineReached(), 29.9) == []
+    assert table.tell(events.DeadlineReached(), 30.1) == [run(part(3, (11,), 1))]
 
 
 # -- sessions ---------------------------------------------------------------------------------------------

@@ -1,25 +1,34 @@
 """One session at the edge: what it is told and what it answers."""
 
+import dataclasses
+from typing import get_args
+
 import msgspec
 import pytest
 
-from pipesd.errors import UsageError
+from pipesd.errors import LinkError, UsageError
 from pipesd.planner.policies import POLICIES, Policy
 from pipesd.planner.trigger import Thresholds
 from pipesd.session import events
 from pipesd.session.commands import (
     AbortStep,
+    DraftNext,
+    DropLink,
     EdgeCommand,
     FailGeneration,
+    Failure,
     FinishGeneration,
     GenerationStats,
+    NoteAway,
     SendFrame,
+    ShowDrafts,
 )
 from pipesd.session.phases import EdgePhase, TextPhase
-from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, EdgeRules
-from pipesd.values import Batching, Objective, Stretch
+from pipesd.session.rules import ALONE_TOKENS, ASKS_MAX, EdgeRules, Patience
+from pipesd.values import Ahead, Batching, Objective, Stretch
 from pipesd.vocabulary import Vocabulary
 from pipesd.wire import frames
+from pipesd.wire.frames import PROMPT_TOKENS_MAX
 from tests.session.helpers import (
     END,
     TOKENS,
@@ -29,6 +38,8 @@ from tests.session.helpers import (
     emit,
     grant,
     prompt,
+    restore,
+    resume,
     send,
     step,
     verdict,
@@ -58,6 +69,7 @@ def test_prompt_and_drafts_leave_before_the_session_is_opened() -> None:
     table = EdgeTable(sessions=0)
     assert table.tell(events.SessionWanted(0)) == [send(frames.Open(0))]
     assert table.tell(wish(1, 2, 3)) == [send(prompt(1, 2, 3)), step(1, 0, 1, 2, 3)]
+    assert table.asks() == [4]
     assert table.drafts(10) == [step(2, 3, 10), send(draft(3, 10))]
     assert table.drafts(11) == [step(3, 4, 11), send(draft(4, 11))]
     assert table.hears(frames.Opened(0)) == []
@@ -563,6 +575,456 @@ def test_only_drafts_wait_for_the_link() -> None:
     assert send(frames.Close(0)) in table.tell(events.SessionLeft(0))
 
 
+# -- the cloud goes and comes back ------------------------------------------------------------------------
+
+LEASE = b"sixteen bytes ok"
+PATIENT = EdgeRules(policy=always(), patience=Patience(away_s=600.0))
+SHOWING = dataclasses.replace(PATIENT, offline="draft")
+STOPPING = dataclasses.replace(PATIENT, offline="stop")
+WHOLE = (True, (1, 2, 3)), (False, (10,))
+GONE = Failure("link", "cut")
+
+
+def leased(rules: EdgeRules = PATIENT, *drafted: int, lease: bytes = LEASE, **changes: int) -> EdgeTable:
+    """An edge whose cloud has confirmed 10 behind 1, 2, 3, with these drafts, which were sent."""
+    table = EdgeTable(rules, grant(**changes))
+    table.hears(frames.Opened(0, lease))
+    table.tell(wish(1, 2, 3))
+    table.hears(verdict(3, 0, 10))
+    table.aborts()
+    table.drafts(*drafted)
+    return table
+
+
+def away(rules: EdgeRules = PATIENT, *drafted: int, lease: bytes = LEASE, **changes: int) -> EdgeTable:
+    """The same after its connection was cut."""
+    table = leased(rules, *drafted, lease=lease, **changes)
+    if AbortStep(table.steps_started) in table.cut():
+        table.aborts()
+    return table
+
+
+def show(*tokens: int) -> ShowDrafts:
+    return ShowDrafts(0, tokens)
+
+
+def without_steps(answer: list[EdgeCommand]) -> list[EdgeCommand]:
+    """What is done besides drafting."""
+    return [command for command in answer if not isinstance(command, DraftNext | AbortStep)]
+
+
+def test_a_cut_stops_nothing_but_what_is_said() -> None:
+    table = leased(PATIENT, 11)
+    drop, note, abort = table.cut()
+    assert drop == DropLink()
+    assert isinstance(note, NoteAway)
+    assert (note.reason, abort) == ("cut", AbortStep(3))
+    assert table.side.phase is EdgePhase.AWAY
+    assert table.aborts() == [step(4, 4, 11)]
+    assert table.drafts(12, 13) == [step(5, 5, 12), step(6, 6, 13)]
+    assert table.ledger().suffix == [11, 12, 13]
+    assert table.phase() is TextPhase.DRAFTING
+
+
+def test_drafts_of_before_and_during_the_absence_are_judged_after_it() -> None:
+    table = away(PATIENT, 11)
+    table.drafts(12)
+    assert table.meets() == [send(resume(LEASE, 4, epoch=3)), AbortStep(5)]
+    assert table.hears(frames.Resumed(0, need=False)) == [send(draft(4, 11, 12, ask=6, epoch=3))]
+    assert table.phase() is TextPhase.AWAITING
+    assert table.hears(verdict(4, 2, 13, epoch=3))[0] == emit(11, 12, 13)
+    assert table.aborts() == [step(6, 5, 12, 13)]
+    assert table.phase() is TextPhase.DRAFTING
+
+
+def test_without_drafts_the_next_token_is_asked_for() -> None:
+    """Or the answer would stand still if the drafter cannot go on."""
+    table = away(PATIENT)
+    table.meets()
+    assert table.hears(frames.Resumed(0, need=False)) == [send(draft(4, ask=5, epoch=3))]
+
+
+def test_nothing_is_said_before_the_cloud_has_answered() -> None:
+    table = away(PATIENT, 11)
+    table.meets()
+    table.aborts()
+    assert table.drafts(12) == [step(6, 5, 12)]
+    assert table.phase() is TextPhase.DRAFTING
+
+
+def test_tokens_that_died_on_the_way_come_first_and_drafts_that_agree_stay() -> None:
+    table = away(PATIENT, 11, 12, 13)
+    table.meets()
+    table.hears(frames.Resumed(0, need=False))
+    assert table.hears(verdict(4, 0, 11, 12, epoch=3)) == [emit(11, 12)]
+    assert (table.ledger().suffix, table.ledger().epoch) == ([13], 3)
+    assert table.hears(verdict(6, 1, 14, epoch=3)) == [emit(13, 14)]
+
+
+def test_drafts_that_contradict_them_are_dropped() -> None:
+    table = away(PATIENT, 11, 12, 13)
+    table.meets()
+    table.hears(frames.Resumed(0, need=False))
+    assert table.hears(verdict(4, 0, 11, 50, epoch=3))[0] == emit(11, 50)
+    assert (table.ledger().suffix, table.ledger().epoch) == ([], 4)
+
+
+def test_an_end_that_died_on_the_way_ends_the_answer() -> None:
+    table = away(PATIENT, 11)
+    table.meets()
+    table.hears(frames.Resumed(0, need=False))
+    answer = table.hears(verdict(4, 0, 11, END, finish="stop", epoch=3))
+    stats = GenerationStats(tokens=3, drafted=1, accepted=1, verdicts=2)
+    assert without_steps(answer) == [emit(11, END), FinishGeneration(0, "stop", stats)]
+    assert table.phase() is TextPhase.IDLE
+
+
+def test_an_end_that_is_known_and_said_again_is_passed_over() -> None:
+    table = leased(PATIENT, 11)
+    table.hears(verdict(4, 1, END, finish="stop"))
+    table.aborts()
+    table.cut()
+    assert table.meets() == [send(resume(LEASE, 6, epoch=4))]
+    assert table.hears(frames.Resumed(0, need=False)) == []
+    assert table.hears(verdict(6, 0, finish="stop", epoch=4)) == []
+    assert table.tell(wish(4, base=6))[0] == send(prompt(4, base=6, epoch=5))
+
+
+def test_verdicts_of_the_old_connection_are_passed_over_on_the_new_one() -> None:
+    table = away(PATIENT, 11)
+    table.meets()
+    assert table.hears(verdict(4, 1, 12, epoch=1)) == []
+    assert table.hears(verdict(4, 1, 12, epoch=2)) == []
+    assert table.ledger().confirmed == 4
+
+
+def test_a_cloud_that_does_not_know_the_session_is_given_the_whole_text() -> None:
+    table = away(PATIENT, 11)
+    assert table.meets()[0] == send(resume(LEASE, 4, epoch=3))
+    assert table.hears(frames.Opened(0, b"another lease")) == []
+    assert table.hears(frames.Resumed(0, need=True)) == [
+        send(restore(*WHOLE, epoch=3, start=3, most=50)),
+        send(draft(4, 11, ask=5, epoch=3)),
+    ]
+    table.cut()
+    assert table.meets()[0] == send(resume(b"another lease", 4, epoch=5, turn=3))
+
+
+def test_a_cloud_that_keeps_nothing_is_given_the_whole_text_at_once() -> None:
+    table = away(PATIENT, 11, lease=b"")
+    assert without_steps(table.meets()) == [
+        send(frames.Open(0)),
+        send(restore(*WHOLE, epoch=3, start=3, most=50)),
+        send(draft(4, 11, ask=5, epoch=3)),
+    ]
+    table.hears(frames.Opened(0))
+    assert table.hears(verdict(4, 1, 12, epoch=3))[0] == emit(11, 12)
+
+
+def test_a_session_that_was_never_prompted_has_nothing_to_restore() -> None:
+    table = EdgeTable(PATIENT)
+    table.cut()
+    assert table.meets() == [send(frames.Open(0))]
+    table.hears(frames.Opened(0, LEASE))
+    table.cut()
+    assert table.meets() == [send(resume(LEASE, 0, epoch=2, turn=0))]
+    assert table.hears(frames.Resumed(0, need=False)) == []
+    assert table.tell(wish(1, 2))[0] == send(prompt(1, 2, epoch=3))
+
+
+def test_a_text_to_which_nothing_is_written_is_restored_alone() -> None:
+    table = leased(PATIENT)
+    table.hears(verdict(4, 0, END, finish="stop"))
+    table.aborts()
+    table.cut()
+    table.meets()
+    whole = (True, (1, 2, 3)), (False, (10, END))
+    assert table.hears(frames.Resumed(0, need=True)) == [send(restore(*whole, epoch=4))]
+    assert table.phase() is TextPhase.IDLE
+
+
+# What the application wants meanwhile.
+
+
+def test_a_prompt_that_is_given_while_away_is_restored() -> None:
+    table = away(PATIENT, 11)
+    assert without_steps(table.tell(wish(7, 8, base=4))) == []
+    assert table.meets()[0] == send(resume(LEASE, 6, epoch=4, turn=3))
+    assert table.hears(frames.Resumed(0, need=True)) == [
+        send(restore(*WHOLE, (True, (7, 8)), epoch=4, start=6, most=50)),
+        send(draft(6, ask=7, epoch=4)),
+    ]
+    assert table.hears(verdict(6, 0, 20, epoch=4))[0] == emit(20)
+
+
+def test_so_is_one_that_is_given_before_the_cloud_has_answered_whatever_it_answers() -> None:
+    table = away(PATIENT, 11)
+    table.meets()
+    assert without_steps(table.tell(wish(7, 8, base=4))) == []
+    assert without_steps(table.hears(frames.Resumed(0, need=False))) == [
+        send(restore(*WHOLE, (True, (7, 8)), epoch=4, start=6, most=50)),
+        send(draft(6, ask=7, epoch=4)),
+    ]
+
+
+@pytest.mark.parametrize("has_called", [False, True])
+def test_an_answer_that_is_cancelled_while_away_ends_at_the_cloud_too(has_called: bool) -> None:
+    table = away(PATIENT, 11)
+    if has_called:
+        table.meets()
+    (finish,) = without_steps(table.tell(events.GenerationCancelled(0)))
+    assert finish == FinishGeneration(0, None, GenerationStats(tokens=1, drafted=1, verdicts=1))
+    if not has_called:
+        assert table.meets() == [send(resume(LEASE, 4, epoch=4, turn=3))]
+    answer = table.hears(frames.Resumed(0, need=not has_called))
+    assert answer == [send(restore(*WHOLE, epoch=4))]
+    assert table.phase() is TextPhase.IDLE
+
+
+def test_text_that_is_taken_back_while_away_is_not_restored() -> None:
+    table = away(PATIENT, 11)
+    table.tell(wish(7, base=2))
+    table.meets()
+    assert table.hears(frames.Resumed(0, need=True))[0] == send(
+        restore((True, (1, 2)), (True, (7,)), epoch=4, start=3, most=50)
+    )
+
+
+def test_a_session_that_is_closed_while_away_says_nothing() -> None:
+    table = away(PATIENT, 11)
+    answer = table.tell(events.SessionLeft(0))
+    assert not any(isinstance(command, SendFrame) for command in answer)
+    assert table.meets() == []
+
+
+def test_a_session_that_is_closed_before_the_cloud_has_answered_is_closed_there() -> None:
+    table = away(PATIENT, 11)
+    table.meets()
+    assert send(frames.Close(0)) in table.tell(events.SessionLeft(0))
+    assert table.hears(frames.Opened(0, LEASE)) == []
+    assert table.hears(frames.Resumed(0, need=True)) == []
+    assert table.side.phase is EdgePhase.READY
+
+
+def test_a_reader_who_does_not_read_pauses_drafting_while_away_too() -> None:
+    table = away(PATIENT, 11)
+    table.tell(events.ReaderPaused(0))
+    assert table.drafts(12) == []
+    assert table.tell(events.ReaderResumed(0)) == [step(5, 5, 12)]
+
+
+def test_a_session_that_has_failed_is_not_taken_up_again() -> None:
+    table = leased()
+    table.hears(frames.Fault(0, "engine", "broken"))
+    table.aborts()
+    table.cut()
+    assert table.meets() == []
+    assert table.phase() is TextPhase.FAILED
+
+
+# Away again, and again.
+
+
+def test_a_connection_that_is_cut_before_the_cloud_has_answered_changes_nothing() -> None:
+    table = away(PATIENT, 11)
+    for epoch in (3, 5, 7):
+        assert table.meets()[0] == send(resume(LEASE, 4, epoch=epoch))
+        table.aborts()
+        table.cut()
+        table.aborts()
+    assert table.ledger().suffix == [11]
+    table.meets()
+    assert table.hears(frames.Resumed(0, need=False)) == [send(draft(4, 11, ask=5, epoch=9))]
+
+
+def test_a_text_that_was_restored_is_resumed_from_there() -> None:
+    table = away(PATIENT, 11)
+    table.meets()
+    table.hears(frames.Resumed(0, need=True))
+    table.cut()
+    assert table.meets()[0] == send(resume(LEASE, 4, epoch=5, turn=3))
+
+
+# What the reader sees meanwhile.
+
+
+def test_who_waits_is_shown_nothing() -> None:
+    table = leased(PATIENT, 11)
+    assert not any(isinstance(command, ShowDrafts) for command in [*table.cut(), *table.aborts()])
+    assert table.drafts(12, 13) == [step(5, 5, 12), step(6, 6, 13)]
+
+
+def test_who_waits_drafts_as_much_as_the_window() -> None:
+    table = away(dataclasses.replace(PATIENT, window_tokens=4), 11)
+    table.drafts(12, 13)
+    assert table.drafts(14) == []
+    assert table.ledger().suffix == [11, 12, 13, 14]
+
+
+def test_who_wants_drafts_is_shown_those_that_are_there_and_each_that_follows() -> None:
+    table = leased(SHOWING, 11, 12)
+    assert show(11, 12) in table.cut()
+    table.aborts()
+    assert table.drafts(13) == [show(13), step(6, 6, 13)]
+    assert table.drafts(14) == [show(14), step(7, 7, 14)]
+
+
+def test_drafts_that_are_shown_have_a_limit_of_their_own() -> None:
+    table = away(dataclasses.replace(SHOWING, window_tokens=4, offline_tokens=6), 11, 12)
+    table.drafts(13, 14, 15)
+    assert table.drafts(16) == [show(16)]
+    assert len(table.ledger().suffix) == 6
+
+
+def test_a_prompt_that_is_given_while_away_is_answered_with_drafts() -> None:
+    table = away(SHOWING, 11)
+    table.tell(wish(7, 8, base=4))
+    table.aborts()
+    assert table.drafts(20) == [show(20), step(6, 6, 20)]
+
+
+@pytest.mark.parametrize("ahead", get_args(Ahead))
+def test_so_is_one_by_who_waits_for_verdicts_that_were_asked_for(ahead: Ahead) -> None:
+    """No cloud was asked for the token behind it."""
+    table = EdgeTable(dataclasses.replace(SHOWING, policy=always(ahead=ahead)))
+    table.cut()
+    assert table.tell(wish(1, 2, 3)) == [step(1, 0, 1, 2, 3)]
+    assert table.asks() == []
+    assert table.drafts(20) == [show(20), step(2, 3, 20)]
+
+
+def test_what_is_confirmed_replaces_what_was_shown_and_the_rest_is_shown_again() -> None:
+    table = away(dataclasses.replace(SHOWING, window_tokens=2), 11, 12)
+    table.drafts(13, 14, 15)
+    table.meets()
+    assert table.hears(frames.Resumed(0, need=False)) == [send(draft(4, 11, 12, ask=6, epoch=3))]
+    assert without_steps(table.hears(verdict(4, 2, 13, epoch=3))) == [
+        emit(11, 12, 13),
+        show(14, 15),
+        send(draft(7, 14, 15, ask=9, epoch=3)),
+    ]
+    assert without_steps(table.hears(verdict(7, 2, 16, epoch=3))) == [emit(14, 15, 16)]
+
+
+def test_the_first_wrong_draft_and_what_follows_is_not_shown_any_more() -> None:
+    table = away(SHOWING, 11, 12, 13)
+    table.meets()
+    table.hears(frames.Resumed(0, need=False))
+    assert without_steps(table.hears(verdict(4, 1, 50, epoch=3))) == [emit(11, 50)]
+    assert table.ledger().suffix == []
+
+
+def test_what_was_shown_is_not_shown_again_when_the_next_connection_breaks_too() -> None:
+    table = away(SHOWING, 11, 12)
+    table.meets()
+    table.aborts()
+    table.hears(frames.Resumed(0, need=False))
+    table.drafts(13)
+    assert [command for command in table.cut() if isinstance(command, ShowDrafts)] == [show(13)]
+
+
+def test_who_waits_at_the_door_of_a_busy_cloud_is_shown_no_more() -> None:
+    table = away(SHOWING, 11)
+    table.meets()
+    table.hears(frames.Fault(0, "busy", "no room", 1_000))
+    assert table.aborts() == []
+    assert table.phase() is TextPhase.DRAFTING
+
+
+# An answer that is to end there.
+
+
+def test_who_wants_to_stop_is_told_that_the_answer_ends() -> None:
+    table = leased(STOPPING, 11)
+    assert FailGeneration(0, GONE) in table.cut()
+    assert table.phase() is TextPhase.IDLE
+    assert table.ledger().text == [1, 2, 3, 10]
+    assert table.aborts() == []
+
+
+def test_who_wants_to_stop_can_ask_for_nothing_until_the_cloud_is_back() -> None:
+    table = away(STOPPING, 11)
+    with pytest.raises(LinkError, match="cut"):
+        table.tell(wish(7, base=4))
+    assert table.ledger().text == [1, 2, 3, 10]
+    assert table.meets() == [send(resume(LEASE, 4, epoch=4, turn=3))]
+    assert table.hears(frames.Resumed(0, need=True)) == [send(restore(*WHOLE, epoch=4))]
+    assert table.tell(wish(7, base=4))[0] == send(prompt(7, base=4, epoch=5))
+
+
+# Another cloud, which grants less.
+
+
+def test_drafts_beyond_the_window_are_judged_window_by_window() -> None:
+    table = away(dataclasses.replace(PATIENT, window_tokens=8), *range(11, 19))
+    table.meets(grant(window_tokens=3))
+    assert table.hears(frames.Resumed(0, need=False)) == [send(draft(4, 11, 12, 13, ask=7, epoch=3))]
+    assert without_steps(table.hears(verdict(4, 3, 14, epoch=3))) == [
+        emit(11, 12, 13, 14),
+        send(draft(8, 15, 16, 17, ask=11, epoch=3)),
+    ]
+    assert without_steps(table.hears(verdict(8, 3, 18, epoch=3))) == [emit(15, 16, 17, 18)]
+
+
+def test_a_verdict_by_halves_is_followed_by_the_next_window_when_the_ask_is_answered() -> None:
+    table = away(dataclasses.replace(PATIENT, window_tokens=8), *range(11, 19))
+    table.meets(grant(window_tokens=3))
+    table.hears(frames.Resumed(0, need=False))
+    assert without_steps(table.hears(verdict(4, 1, 12, epoch=3))) == [
+        emit(11, 12),
+        send(draft(7, 14, 15, epoch=3)),
+    ]
+    assert without_steps(table.hears(verdict(6, 1, 14, epoch=3))) == [
+        emit(13, 14),
+        send(draft(9, 16, 17, ask=11, epoch=3)),
+    ]
+
+
+def test_a_window_that_grows_is_used() -> None:
+    table = away(dataclasses.replace(PATIENT, window_tokens=8), 11, 12, 13, window_tokens=3)
+    table.meets(grant(window_tokens=16))
+    table.aborts()
+    assert table.drafts(14, 15, 16) != []
+    assert table.hears(frames.Resumed(0, need=False))[0] == send(draft(4, *range(11, 17), ask=10, epoch=3))
+
+
+def test_an_answer_ends_where_the_context_of_the_new_cloud_does() -> None:
+    table = away(PATIENT, 11, 12)
+    table.meets(grant(context_tokens=6))
+    assert table.aborts() == [], "there is no room for another draft"
+    table.hears(frames.Resumed(0, need=True))
+    finish = table.hears(verdict(4, 2, finish="context", epoch=3))
+    assert without_steps(finish)[0] == emit(11, 12)
+    assert table.phase() is TextPhase.IDLE
+
+
+def test_a_text_that_does_not_fit_the_new_cloud_fails_and_another_session_goes_on() -> None:
+    table = leased(PATIENT)
+    table.tell(events.SessionWanted(1))
+    table.hears(frames.Opened(1, LEASE))
+    table.tell(wish(1, session=1))
+    table.cut()
+    table.meets(grant(context_tokens=4))
+    table.hears(frames.Resumed(0, need=True))
+    table.hears(frames.Resumed(1, need=True))
+    no_room = Failure("context", "the prompt does not fit the context of 4 tokens")
+    assert FailGeneration(0, no_room) in table.hears(frames.Fault(0, "context", no_room.message))
+    assert (table.phase(0), table.phase(1)) == (TextPhase.FAILED, TextPhase.AWAITING)
+
+
+def test_a_text_that_no_frame_can_hold_fails_where_it_would_have_to_be_said_again() -> None:
+    table = EdgeTable(PATIENT, grant(context_tokens=2**20))
+    table.hears(frames.Opened(0, LEASE))
+    for _ in range(2):
+        books = table.ledger()
+        table.tell(wish(*[1] * (PROMPT_TOKENS_MAX // 2 + 10_000), base=books.confirmed))
+        table.hears(verdict(books.confirmed, 0, 10, epoch=books.epoch))
+    table.cut()
+    table.meets(grant(context_tokens=2**20))
+    too_long = Failure("context", "the text is too long to be sent to the cloud again")
+    assert FailGeneration(0, too_long) in table.hears(frames.Resumed(0, need=True))
+
+
 # -- the reader, and a drafter that cannot go on ----------------------------------------------------------
 
 
@@ -741,7 +1203,7 @@ def test_prompt_that_just_fits_is_taken() -> None:
 
 
 def r1_of(table: EdgeTable) -> float:
-    return table.side.sessions[0]._outbox.trigger.r1
+    return table.side.sessions[0]._tactics.trigger.r1
 
 
 def test_r1_follows_the_closed_form_until_thresholds_are_proposed_and_after_they_are_withdrawn() -> None:

@@ -1,11 +1,13 @@
 """The whole edge: the handshake, silence, sessions side by side, the end, and a cloud that lies."""
 
 import dataclasses
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipesd.access import AccessToken
 from pipesd.errors import LinkError, RefusedError, UsageError
 from pipesd.planner.policies import Policy
 from pipesd.planner.trigger import Thresholds
@@ -15,10 +17,12 @@ from pipesd.session.commands import (
     AnnounceReady,
     CloseLink,
     DraftNext,
+    DropLink,
     EdgeCommand,
     FailGeneration,
     Failure,
     FinishGeneration,
+    NoteAway,
     NoteWait,
     ReleaseDraft,
     SendFrame,
@@ -28,7 +32,7 @@ from pipesd.session.edge_side import EdgeSide
 from pipesd.session.phases import EdgePhase, TextPhase
 from pipesd.session.rules import EdgeRules, Patience
 from pipesd.session.trials import TRIAL_TOKENS
-from pipesd.values import Objective, Sampling, TrialReport, TunerPlace
+from pipesd.values import Objective, Offline, Sampling, TrialReport, TunerPlace
 from pipesd.vocabulary import BLOCK_TOKENS, Vocabulary
 from pipesd.wire import frames
 from tests.session.helpers import (
@@ -45,6 +49,8 @@ from tests.session.helpers import (
     grant,
     policies,
     prompt,
+    restore,
+    resume,
     send,
     step,
     verdict,
@@ -64,6 +70,10 @@ def greeting(rules: EdgeRules | None = None, vocabulary: Vocabulary = VOCABULARY
 
 def hears(side: EdgeSide, frame: frames.CloudFrame, now: float = 0.0) -> list[EdgeCommand]:
     return side.handle(events.FrameReceived(frame), now)
+
+
+def sent_frames(answer: list[EdgeCommand]) -> list[frames.EdgeFrame]:
+    return [command.frame for command in answer if isinstance(command, SendFrame)]
 
 
 def failure(answer: list[EdgeCommand]) -> Failure:
@@ -517,7 +527,7 @@ def test_every_end_fails_what_runs_and_closes_the_link(
     answer = table.tell(event)
     sent = [type(command.frame) for command in answer if isinstance(command, SendFrame)]
     assert sent == ([last_word] if last_word else [])
-    failed, close, abort = answer[-3:]
+    close, failed, abort = answer[-3:]
     assert failed == FailGeneration(0, failure([close]))
     assert failure([close]).code == code
     assert abort == AbortStep(1)
@@ -568,6 +578,257 @@ def test_stopping_before_there_is_a_link_says_nothing() -> None:
 def test_no_session_before_the_welcome() -> None:
     with pytest.raises(LinkError, match="Hello"):
         greeting().handle(events.SessionWanted(0), 0.0)
+
+
+# -- one connection after another -------------------------------------------------------------------------
+
+TRYING = EdgeRules(policy=always(), patience=Patience(away_s=60.0), clouds=2)
+LEASE = b"sixteen bytes ok"
+
+
+def answering(rules: EdgeRules = TRYING, sessions: int = 1) -> EdgeTable:
+    """Each session is behind 1, 2 and 10, and its lease is known."""
+    table = EdgeTable(rules, sessions=sessions)
+    for session in range(sessions):
+        table.hears(frames.Opened(session, LEASE + bytes([session])))
+        table.tell(wish(1, 2, session=session))
+        table.hears(verdict(2, 0, 10, session=session))
+    return table
+
+
+@pytest.mark.parametrize(
+    ("event", "last_word", "cloud"),
+    [
+        (events.LinkClosed("reset"), None, 0),
+        (events.BytesRejected("malformed", "no frame"), frames.Fault, 0),
+        (events.FrameReceived(verdict(9, 0, 1)), frames.Fault, 0),
+        (events.FrameReceived(WELCOME), frames.Fault, 0),
+        (events.FrameReceived(frames.Resumed(0, need=False)), frames.Fault, 0),
+        (events.FrameReceived(frames.Resumed(1, need=True)), frames.Fault, 0),
+        (events.FrameReceived(frames.Fault(None, "malformed", "no frame")), None, 0),
+        (events.FrameReceived(frames.Fault(None, "stopping", "enough")), None, 0),
+        (events.FrameReceived(frames.Bye("it is stopping")), None, 1),
+    ],
+)
+def test_every_end_but_ours_is_followed_by_another_try(
+    event: events.EdgeEvent, last_word: type | None, cloud: int
+) -> None:
+    """Of the same cloud, for it may have kept our texts, unless it said goodbye."""
+    table = answering(sessions=2)
+    answer = table.tell(event)
+    assert [type(frame) for frame in sent_frames(answer)] == ([last_word] if last_word else [])
+    drop, note = [command for command in answer if isinstance(command, DropLink | NoteAway)]
+    assert isinstance(note, NoteAway)
+    assert answer.index(drop) < answer.index(note)
+    assert not any(isinstance(command, FailGeneration | CloseLink) for command in answer)
+    assert (table.side.phase, table.side.deadline()) == (EdgePhase.AWAY, note.wait_s)
+    table.dials()
+    assert (table.link, table.cloud) == (1, cloud)
+    assert table.side.phase is EdgePhase.CONNECTING
+
+
+def test_all_sessions_come_back_with_it() -> None:
+    table = answering(sessions=2)
+    table.tell(events.SessionWanted(2))
+    table.cut()
+    said = sent_frames(table.meets())
+    assert len(said) == 3
+    assert set(said) == {
+        resume(LEASE + b"\0", 3, epoch=3),
+        resume(LEASE + b"\1", 3, epoch=3, session=1),
+        frames.Open(2),
+    }
+    table.aborts()
+    table.hears(frames.Resumed(1, need=False))
+    assert (table.phase(0), table.phase(1)) == (TextPhase.DRAFTING, TextPhase.AWAITING)
+    table.hears(frames.Resumed(0, need=False))
+    assert table.phase(0) is TextPhase.AWAITING
+
+
+def test_a_greeting_is_the_same_each_time_and_proves_itself_anew() -> None:
+    rules = dataclasses.replace(TRYING, token=AccessToken("ann", "a" * 43))
+    side = EdgeSide(rules, VOCABULARY)
+    firsts = []
+    for nonce in ("one", "two"):
+        (hello,) = sent_frames(side.handle(events.LinkOpened(nonce=nonce), 0.0))
+        assert isinstance(hello, frames.Hello)
+        firsts.append(hello.credential)
+    assert firsts == [b"n,,n=ann,r=one", b"n,,n=ann,r=two"]
+
+
+def test_a_try_that_fails_is_followed_by_the_next_with_the_next_cloud() -> None:
+    table = answering()
+    table.cut()
+    table.dials()
+    table.tell(events.LinkClosed("connection refused", table.link))
+    table.dials()
+    assert (table.link, table.cloud) == (2, 1)
+    table.tell(events.LinkOpened(table.link))
+    table.hears(frames.Refuse("busy", "no connection is free", 5_000))
+    before = table.now
+    table.dials()
+    assert (table.link, table.cloud) == (3, 0)
+    assert table.now < before + 5.0, "that one has room, for all we know"
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        events.LinkOpened(0),
+        events.LinkClosed("reset", 0),
+        events.LinkIdle(99, 0),
+        events.FrameReceived(verdict(3, 0, 11), 0),
+        events.FrameReceived(frames.Ping(1), 0),
+        events.FrameReceived(frames.Bye("enough"), 0),
+        events.BytesRejected("malformed", "no frame", 0),
+    ],
+)
+@pytest.mark.parametrize("phase", [EdgePhase.AWAY, EdgePhase.CONNECTING, EdgePhase.READY])
+def test_what_an_old_connection_still_says_is_passed_over(late: events.EdgeEvent, phase: EdgePhase) -> None:
+    table = answering()
+    table.cut()
+    table.aborts()
+    if phase is EdgePhase.READY:
+        table.meets()
+    elif phase is EdgePhase.CONNECTING:
+        table.dials()
+    assert table.side.phase is phase
+    assert table.tell(late) == []
+    assert (table.side.phase, table.ledger().confirmed) == (phase, 3)
+
+
+def test_what_was_sent_over_the_old_connection_is_not_counted_on_the_new_one() -> None:
+    """Hello and Resume, then drafts; and a Pong behind them."""
+    table = EdgeTable(TRYING, keeps_up=False)
+    table.hears(frames.Opened(0, LEASE))
+    table.tell(wish(1, 2))
+    table.drafts(10)
+    table.cut()
+    table.aborts()
+    table.meets()
+    table.aborts()
+    assert table.hears(frames.Resumed(0, need=False)) == [send(draft(2, 10, ask=3, epoch=3))]
+    assert table.told_frames == 3
+    table.drafts(11)
+    assert table.tell(events.LinkIdle(2, table.link)) == []
+    assert table.tell(events.LinkIdle(3, table.link)) == [send(draft(3, 11, epoch=3))]
+
+
+def test_drafts_that_a_link_was_busy_with_do_not_hold_up_the_next_one() -> None:
+    table = EdgeTable(TRYING, keeps_up=False)
+    table.hears(frames.Opened(0, LEASE))
+    table.tell(wish(1, 2))
+    assert sent_frames(table.drafts(10)) == [draft(2, 10)]
+    table.drafts(11)
+    table.cut()
+    table.aborts()
+    table.meets()
+    assert sent_frames(table.hears(frames.Resumed(0, need=False))) == [draft(2, 10, 11, ask=4, epoch=3)]
+
+
+def test_silence_is_watched_on_every_connection() -> None:
+    table = answering(
+        dataclasses.replace(TRYING, patience=dataclasses.replace(PATIENT.patience, away_s=60.0))
+    )
+    table.cut()
+    table.meets()
+    assert table.side.deadline() == table.now + 10.0
+    assert send(frames.Ping(round((table.now + 10.0) * 1e6))) in table.tell(
+        events.DeadlineReached(), table.now + 10.0
+    )
+
+
+def test_a_session_that_is_opened_while_away_is_opened_when_there_is_a_cloud() -> None:
+    table = answering()
+    table.cut()
+    table.aborts()
+    assert table.tell(events.SessionWanted(1)) == []
+    assert sent_frames(table.tell(wish(4, 5, session=1))) == []
+    assert sent_frames(table.meets()) == [
+        resume(LEASE + b"\0", 3, epoch=3),
+        frames.Open(1),
+        restore((True, (4, 5)), session=1, start=2, most=50, epoch=2),
+        draft(2, session=1, ask=3, epoch=2),
+    ]
+
+
+def test_no_more_sessions_are_opened_while_away_than_were_granted() -> None:
+    table = answering(sessions=4)
+    table.cut()
+    with pytest.raises(UsageError, match="all 4 sessions"):
+        table.tell(events.SessionWanted(4))
+
+
+def test_impossible_prompts_are_told_so_while_away_too() -> None:
+    table = answering()
+    table.cut()
+    with pytest.raises(UsageError, match="base"):
+        table.tell(wish(4, base=9))
+    assert table.ledger().text == [1, 2, 10]
+
+
+def test_when_patience_ends_everything_does() -> None:
+    table = answering(dataclasses.replace(TRYING, patience=Patience(away_s=5.0)), sessions=2)
+    answer = table.cut()
+    while not any(isinstance(command, CloseLink) for command in answer):
+        table.dials()
+        assert table.now <= 5.0
+        answer = table.tell(events.LinkClosed("connection refused", table.link))
+    gone = Failure("link", "connection refused")
+    assert answer[0] == CloseLink(gone)
+    assert len(answer) == 3
+    assert set(answer[1:]) == {FailGeneration(0, gone), FailGeneration(1, gone)}
+    assert (table.side.phase, table.side.deadline()) == (EdgePhase.CLOSED, None)
+    with pytest.raises(LinkError):
+        table.tell(wish(4))
+    with pytest.raises(LinkError):
+        table.tell(events.SessionWanted(7))
+
+
+def test_an_edge_that_is_away_can_be_stopped_without_a_word() -> None:
+    table = answering()
+    table.cut()
+    answer = table.tell(events.StopRequested())
+    assert sent_frames(answer) == []
+    assert [type(command) for command in answer] == [CloseLink, FailGeneration]
+    assert table.side.phase is EdgePhase.CLOSED
+
+
+def test_one_that_is_greeting_again_says_goodbye() -> None:
+    table = answering()
+    table.cut()
+    table.dials()
+    table.tell(events.LinkOpened(table.link))
+    assert [type(frame) for frame in sent_frames(table.tell(events.StopRequested()))] == [frames.Bye]
+
+
+def test_a_text_that_gets_longer_makes_the_next_wait_short_again() -> None:
+    waits = []
+    for luck in range(20):
+        table = answering(dataclasses.replace(TRYING, luck=luck, clouds=1))
+        table.cut()
+        for _ in range(6):
+            table.dials()
+            table.tell(events.LinkClosed("connection refused", table.link))
+        table.meets()
+        table.hears(frames.Resumed(0, need=False))
+        table.hears(verdict(3, 0, 11, epoch=3))
+        (note,) = [command for command in table.cut() if isinstance(command, NoteAway)]
+        waits.append(note.wait_s)
+    assert max(waits) <= 0.2
+
+
+@pytest.mark.parametrize(("tuner", "again"), [("cloud", True), ("edge", False)])
+def test_a_trial_whose_report_may_be_lost_with_the_connection_is_gone_through_anew(
+    tuner: TunerPlace, again: bool
+) -> None:
+    table = EdgeTable(dataclasses.replace(TRYING, policy=always(SHY), tuner=tuner), grant(tunes=True))
+    begin(table, 0)
+    assert len(reports(confirm(table, TRIAL_TOKENS))) == 1
+    table.cut()
+    table.meets(grant(tunes=True))
+    confirm(table, 1)
+    assert (reports(confirm(table, TRIAL_TOKENS)) != []) == again
 
 
 # -- the tuner --------------------------------------------------------------------------------------------
@@ -803,13 +1064,22 @@ digits = st.integers(0, 99)
     st.lists(st.tuples(st.integers(0, 37), digits, digits), min_size=20, max_size=60),
     policies,
     st.integers(1, 8),
+    st.sampled_from([0.0, 0.0, 9.0, 1e6]),
+    st.sampled_from(get_args(Offline)),
 )
 @settings(max_examples=200, deadline=None)
 def test_whatever_the_cloud_says_the_edge_keeps_its_head(
-    moves: list[Move], policy: Policy, window: int
+    moves: list[Move], policy: Policy, window: int, away_s: float, offline: Offline
 ) -> None:
-    """It acts or closes the link; its books hold, and no answer stands still while the link lives."""
-    rules = EdgeRules(policy=policy, window_tokens=window)
+    """It acts, calls again or gives up; its books hold, and no answer stands still while the link lives."""
+    rules = EdgeRules(
+        policy=policy,
+        window_tokens=window,
+        patience=Patience(away_s=away_s),
+        offline=offline,
+        offline_tokens=6,
+        clouds=2,
+    )
     cloud = HostileCloud(rules, grant(context_tokens=40))
     for move in moves:
         cloud.move(move)
@@ -833,15 +1103,16 @@ def turned_away(rules: EdgeRules | None = None) -> tuple[EdgeTable, float]:
 
 def test_a_session_that_was_turned_away_waits_and_says_everything_again() -> None:
     table, until = turned_away()
-    assert table.phase() is TextPhase.AWAITING
+    assert table.phase() is TextPhase.DRAFTING
     assert table.tell(events.DeadlineReached(), until - 0.001) == []
     answer = table.tell(events.DeadlineReached(), until)
     again = [command.frame for command in answer if isinstance(command, SendFrame)]
-    assert again == [frames.Close(0), frames.Open(0), prompt(1, 2, 3, epoch=2)]
+    whole = restore((True, (1, 2, 3)), start=3, most=50)
+    assert again == [frames.Close(0), frames.Open(0), whole, draft(3, 10, 11, ask=5, epoch=2)]
     assert any(isinstance(command, DraftNext) for command in table.drafts(12, now=until))
     table.hears(frames.Opened(0), until)
-    table.hears(verdict(3, 0, 10, epoch=2), until)
-    assert table.side.sessions[0].ledger.confirmed == 4
+    assert table.hears(verdict(3, 2, 12, epoch=2), until)[0] == emit(10, 11, 12)
+    assert table.side.sessions[0].ledger.confirmed == 6
 
 
 def test_a_session_that_waits_neither_drafts_nor_sends() -> None:
@@ -852,7 +1123,7 @@ def test_a_session_that_waits_neither_drafts_nor_sends() -> None:
     assert table.idles(6.0) == []
 
 
-def test_a_prompt_that_was_turned_away_is_said_again_by_itself() -> None:
+def test_a_session_that_is_open_only_says_its_text_again() -> None:
     table = EdgeTable()
     table.hears(frames.Opened(0))
     table.tell(wish(1, 2, 3))
@@ -860,21 +1131,51 @@ def test_a_prompt_that_was_turned_away_is_said_again_by_itself() -> None:
     deadline = table.side.deadline()
     assert deadline is not None
     answer = table.tell(events.DeadlineReached(), deadline)
-    assert send(prompt(1, 2, 3, epoch=2)) in answer
-    assert not any(
-        isinstance(command, SendFrame) and isinstance(command.frame, frames.Open) for command in answer
-    )
+    assert sent_frames(answer) == [
+        restore((True, (1, 2, 3)), start=3, most=50),
+        draft(3, ask=4, epoch=2),
+    ]
+
+
+def test_so_does_one_that_was_turned_away_in_the_middle_of_its_text() -> None:
+    table = EdgeTable()
+    table.hears(frames.Opened(0))
+    table.tell(wish(1, 2, 3))
+    table.hears(verdict(3, 0, 10))
+    table.tell(wish(4, base=4))
+    table.hears(frames.Fault(0, "busy", "prompts wait", 500), 1.0)
+    deadline = table.side.deadline()
+    assert deadline is not None
+    whole = restore((True, (1, 2, 3)), (False, (10,)), (True, (4,)), epoch=3, start=5, most=50)
+    assert sent_frames(table.tell(events.DeadlineReached(), deadline))[0] == whole
+
+
+def test_a_prompt_that_is_given_at_the_door_waits_there() -> None:
+    table, until = turned_away()
+    assert sent_frames(table.tell(wish(7, 8, base=0), 6.0)) == []
+    assert sent_frames(table.tell(events.DeadlineReached(), until)) == [
+        frames.Close(0),
+        frames.Open(0),
+        restore((True, (7, 8)), epoch=3, start=2, most=50),
+        draft(2, ask=3, epoch=3),
+    ]
+
+
+def test_who_is_turned_away_again_waits_longer() -> None:
+    table, until = turned_away()
+    table.tell(events.DeadlineReached(), until)
+    (wait,) = (command for command in table.hears(NO_ROOM, until) if isinstance(command, NoteWait))
+    assert wait.wait_s >= 1.0
+    assert table.side.deadline() == until + wait.wait_s
+    answer = sent_frames(table.tell(events.DeadlineReached(), until + wait.wait_s))
+    assert restore((True, (1, 2, 3)), epoch=3, start=3, most=50) in answer
 
 
 def test_an_answer_that_waits_can_be_given_up() -> None:
     table, until = turned_away()
     assert [type(command) for command in table.tell(events.GenerationCancelled(0), 6.0)] == [FinishGeneration]
-    again = [
-        command.frame
-        for command in table.tell(events.DeadlineReached(), until)
-        if isinstance(command, SendFrame)
-    ]
-    assert again == [frames.Close(0), frames.Open(0), prompt(1, 2, 3), frames.Cancel(0, 3)]
+    again = sent_frames(table.tell(events.DeadlineReached(), until))
+    assert again == [frames.Close(0), frames.Open(0), restore((True, (1, 2, 3)), epoch=3)]
 
 
 def test_a_cloud_that_never_has_room_fails_the_session() -> None:

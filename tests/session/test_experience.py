@@ -124,6 +124,13 @@ def test_drafts_that_were_discarded_teach_nothing(table: Table) -> None:
     assert table.shared.calibration.survival(0.9) > untaught(0.9)
 
 
+def test_drafts_that_were_sent_in_vain_are_learned_from_when_they_are_judged(table: Table) -> None:
+    table.drafts(0.6, 0.6)
+    table.session.unsent()
+    table.session.judged(verdict(BASE, 2, 1), 2, False, 0.0)
+    assert table.shared.calibration.survival(0.6) > untaught(0.6)
+
+
 # --- passes and pace ---
 
 
@@ -213,6 +220,14 @@ def test_an_ask_that_was_discarded_is_never_answered(table: Table) -> None:
     table.session.discarded()
     table.hears(BASE + 5, 1.2)
     assert table.costs.answer_s is None
+
+
+def test_an_ask_that_was_sent_in_vain_is_never_answered(table: Table) -> None:
+    table.first_token()
+    table.asks(BASE + 3, now=1.0)
+    table.session.unsent()
+    table.hears(BASE + 5, 60.0)
+    assert (table.costs.answer_s, table.costs.token_s) == (None, None)
 
 
 def test_an_ask_behind_the_prompt_is_no_ordinary_one(table: Table) -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipesd.session.ledger import Ledger, common_prefix, first_of
+from pipesd.session.ledger import Ledger, first_of
+from pipesd.transcript import common_prefix
 from pipesd.values import Stretch
 
 CHUNK = 2
@@ -28,16 +29,17 @@ def test_new_books_are_empty() -> None:
     ledger.validate()
 
 
-def test_prompt_asks_for_the_first_token() -> None:
+def test_prompt_by_itself_asks_for_nothing() -> None:
     ledger = books()
-    assert (ledger.confirmed, ledger.end, ledger.epoch, list(ledger.asks)) == (3, 3, 1, [4])
+    assert (ledger.confirmed, ledger.end, ledger.epoch, list(ledger.asks)) == (3, 3, 1, [])
 
 
 def test_prompt_takes_text_back_and_discards() -> None:
     ledger = books(drafted=(4, 5), sent=1)
+    ledger.ask(4)
     ledger.prompt(2, (8, 9))
     assert (ledger.text, ledger.suffix, ledger.sent_tokens) == ([1, 2, 8, 9], [], 0)
-    assert (ledger.epoch, list(ledger.asks)) == (2, [5])
+    assert (ledger.epoch, list(ledger.asks)) == (2, [])
     ledger.validate()
 
 
@@ -81,6 +83,7 @@ def test_drafts_are_sent_once() -> None:
 
 def test_verdict_that_agrees_keeps_the_rest() -> None:
     ledger = books(drafted=(4, 5, 6, 7), sent=3)
+    ledger.ask(4)
     assert ledger.settle(1, (5,)) is None
     assert (ledger.text, ledger.suffix) == ([1, 2, 3, 4, 5], [6, 7])
     assert (ledger.sent_tokens, ledger.epoch, list(ledger.asks)) == (1, 1, [])
@@ -121,8 +124,8 @@ def test_more_accepted_than_sent_is_our_own_fault() -> None:
 
 def test_asks_are_answered_in_order() -> None:
     ledger = books(drafted=(4, 5, 6, 7), sent=4)
-    ledger.ask(5)
-    ledger.ask(7)
+    for length in (4, 5, 7):
+        ledger.ask(length)
     assert (list(ledger.asks), ledger.last_ask) == ([4, 5, 7], 7)
     ledger.settle(0, (4,))
     assert list(ledger.asks) == [5, 7]
@@ -134,8 +137,30 @@ def test_asks_are_answered_in_order() -> None:
 
 def test_cancel_is_a_discard() -> None:
     ledger = books(drafted=(4,))
+    ledger.ask(4)
     ledger.cancel()
     assert (ledger.text, ledger.suffix, ledger.epoch, list(ledger.asks)) == ([1, 2, 3], [], 2, [])
+
+
+def test_what_was_sent_in_vain_is_a_new_epoch_with_the_same_drafts() -> None:
+    ledger = books(drafted=(4, 5, 6), sent=2)
+    ledger.ask(5)
+    ledger.unsend()
+    assert (ledger.suffix, ledger.sent_tokens, ledger.end) == ([4, 5, 6], 0, 6)
+    assert (ledger.epoch, list(ledger.asks)) == (2, [])
+    ledger.validate()
+    assert ledger.send(3) == (3, (4, 5, 6))
+    assert ledger.settle(2, (6,)) is None
+    assert (ledger.text, ledger.suffix) == ([1, 2, 3, 4, 5, 6], [])
+
+
+def test_a_text_is_said_again_with_its_parts_and_without_drafts() -> None:
+    ledger = books(drafted=(4, 5, 6), sent=2)
+    ledger.settle(1, (5,))
+    ledger.prompt(4, (7, 8))
+    ledger.draft(9)
+    assert ledger.segments() == ((True, (1, 2, 3)), (False, (4,)), (True, (7, 8)))
+    assert Ledger(CHUNK).segments() == ()
 
 
 def test_validate_finds_broken_books() -> None:

@@ -1,19 +1,20 @@
 """Who has a place in the model's cache, who loses it, and what is copied."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 
 from pipesd.session.cloud import CloudSession
 from pipesd.session.places import TENURE_S, Places
-from tests.session.helpers import grant, prompt
+from tests.session.helpers import draft, grant, prompt
 
 CHUNK = 4
 COMMON = (1, 2, 3, 4, 5, 6, 7, 8)
 
 
 def session(*tokens: int) -> CloudSession:
-    made = CloudSession(0, grant(chunk_tokens=CHUNK))
+    made = CloudSession(0, 0, grant(chunk_tokens=CHUNK))
     made.prompt(prompt(*tokens), 0.0)
     return made
 
@@ -160,6 +161,26 @@ def test_nobody_loses_a_place_that_was_of_no_use_yet() -> None:
     assert math.isinf(places.next_free())
     read(reading)
     assert places.take(session(9), (), 5 * TENURE_S) is True
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        pytest.param(CloudSession.park, id="its edge is away"),
+        pytest.param(
+            lambda reading: reading.draft(draft(len(COMMON), epoch=2), 0.0), id="it asks for nothing"
+        ),
+    ],
+)
+def test_but_to_those_who_do_not_wait_for_it_any_more(leave: Callable[[CloudSession], object]) -> None:
+    places = Places(1, CHUNK)
+    reading = session(*COMMON)
+    places.take(reading, (), 0.0)
+    reading.take_slices(9, CHUNK, 0.0)
+    reading.settle((), 0.0)
+    leave(reading)
+    assert places.take(session(9), (), 0.0) is True
+    assert reading.sequence is None
 
 
 def test_who_was_used_longest_ago_goes_first() -> None:

@@ -26,6 +26,15 @@ def test_timers_are_off_unless_set() -> None:
     assert {patience.greeting_s, patience.ping_after_s, patience.silent_after_s} == {math.inf}
 
 
+def test_nobody_is_waited_for_or_kept_unless_it_is_said() -> None:
+    assert Patience().away_s == CloudRules().lease_s == CloudRules().drain_s == 0.0
+    assert (EdgeRules().offline, EdgeRules().clouds, EdgeRules().token) == ("wait", 1, None)
+
+
+def test_when_to_come_again_is_said_in_milliseconds() -> None:
+    assert CloudRules(busy_retry_s=1.2345).retry_ms == 1_234
+
+
 def test_the_whole_of_pipesd_is_on_from_the_start() -> None:
     policy = EdgeRules().policy
     assert policy is POLICIES["pipesd"]

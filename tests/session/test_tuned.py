@@ -98,6 +98,37 @@ def test_what_the_cloud_proposes_counts_only_where_it_tunes() -> None:
     assert (here.trial, here.thresholds) == (0, None)
 
 
+def test_a_trial_that_was_reported_to_a_cloud_goes_on_after_a_reconnect() -> None:
+    """The report may have been lost, and so may its answer."""
+    there = complete(tuned("auto"))
+    assert isinstance(there.report(costs), SendFrame)
+    assert complete(there).report(costs) is None
+    there.reconnected()
+    told = complete(there).report(costs)
+    assert isinstance(told, SendFrame)
+    assert there.trial == 0
+
+
+def test_one_that_was_reported_here_is_answered_here() -> None:
+    here = complete(tuned("edge"))
+    assert isinstance(here.report(costs), TuneThresholds)
+    here.reconnected()
+    assert complete(here).report(costs) is None
+
+
+def test_a_report_is_not_waited_for_that_another_cloud_was_told() -> None:
+    """The next one does not tune."""
+    one = complete(tuned("auto"))
+    assert isinstance(one.report(costs), SendFrame)
+    one.meet(tunes=False)
+    one.reconnected()
+    assert isinstance(complete(one).report(costs), TuneThresholds)
+
+
+def test_where_nobody_tunes_a_reconnect_changes_nothing() -> None:
+    tuned("off").reconnected()
+
+
 def test_thresholds_that_cannot_be_are_the_cloud_s_fault() -> None:
     with pytest.raises(PeerError, match="thresholds that cannot be: lower_tokens"):
         tuned("auto").hear(frames.Thresholds(1, 0.5, 0.5, 2, 9))

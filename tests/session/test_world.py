@@ -7,11 +7,13 @@ from typing import get_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipesd.errors import LinkError
 from pipesd.planner.policies import Policy
 from pipesd.planner.trigger import R1Rule, Thresholds
 from pipesd.session.cloud import CloudSession
-from pipesd.session.rules import ASKS_MAX, EdgeRules
-from pipesd.values import Ahead, Batching, Objective, TunerPlace, Verify
+from pipesd.session.rules import ASKS_MAX, EdgeRules, Patience
+from pipesd.transcript import Transcript
+from pipesd.values import Ahead, Batching, Objective, Offline, TunerPlace, Verify
 from tests.session.helpers import policies, thresholds
 from tests.session.world import WORDS, Turn, World, epochs_that_stand_still, welcome
 
@@ -167,3 +169,105 @@ def test_a_place_that_holds_less_than_is_thought_is_found(monkeypatch):
         except AssertionError:
             found += 1
     assert found > 0
+
+
+def broken_world(seed: int) -> tuple[World, list[int]]:
+    """Connections that are cut and not noticed, clouds that are killed or stop, engines that are lost."""
+    dice = random.Random(seed)
+
+    def turn() -> Turn:
+        prompt = tuple(dice.randrange(WORDS) for _ in range(dice.randint(1, 9)))
+        return Turn(dice.randint(0, 9), prompt, dice.randint(1, 40), dice.random() < 0.4)
+
+    def rule() -> EdgeRules:
+        return EdgeRules(
+            policy=Policy(
+                thresholds=Thresholds(
+                    dice.choice([0.0, 0.4]), dice.choice([0.0, 0.5]), dice.randint(2, 10), 1
+                ),
+                batching=dice.choice(get_args(Batching)),
+                ahead=dice.choice(get_args(Ahead)),
+                asks_max=dice.choice([ASKS_MAX, 1]),
+                writers=dice.choice(["both", "both", "both", "cloud"]),
+            ),
+            window_tokens=dice.randint(2, 20),
+            offline=dice.choice(get_args(Offline)),
+            offline_tokens=dice.choice([4, 30]),
+            patience=Patience(away_s=1e6),
+            clouds=dice.randint(1, 3),
+            luck=seed,
+            tuner=dice.choice(get_args(TunerPlace)),
+        )
+
+    edges = [(rule(), [[turn() for _ in range(3)] for _ in range(dice.randint(1, 2))]) for _ in range(2)]
+    world = World(
+        edges,
+        welcome(chunk=dice.randint(1, 5), tunes=True),
+        dice.choice(get_args(Verify)),
+        kv_sequences=dice.randint(1, 4),
+        sessions_max=dice.choice([2, 16]),
+        prefill_tokens_max=dice.choice([10, 1_000]),
+        lease_s=dice.choice([0, 0.01, 30, 30, 30]),
+    )
+    world.losses = dice.randint(0, 3)
+    world.restarts = dice.randint(0, 3)
+    world.calm_steps = dice.choice([1, 7, 20])
+    for edge in world.edges:
+        edge.cuts = dice.randint(0, 12)
+    return world, [dice.randrange(1_000_000) for _ in range(1_200)]
+
+
+@given(st.integers(0, 10_000), choices)
+@settings(max_examples=100, deadline=None)
+def test_any_fault_at_any_time_leaves_the_targets_text(seed, choices):
+    """And every answer ends, since connections and clouds come back in the end."""
+    world, _ = broken_world(seed)
+    world.play(choices)
+
+
+def broken_worlds_that_fail(seeds: range) -> int:
+    failures = 0
+    for seed in seeds:
+        world, picks = broken_world(seed)
+        try:
+            world.play(picks)
+        except (AssertionError, LinkError):
+            failures += 1
+    return failures
+
+
+def test_a_cloud_that_takes_up_another_turn_is_found(monkeypatch):
+    """The planted fault: what was said last before the cut is not compared."""
+
+    def careless(self, frame):
+        self._is_parked = False
+        return self._go_on(frame.epoch, min(frame.confirmed, self.length))
+
+    monkeypatch.setattr(CloudSession, "resume", careless)
+    assert broken_worlds_that_fail(range(30)) > 0
+
+
+def test_a_cache_that_is_kept_for_another_text_is_found(monkeypatch):
+    """The planted fault: all that was read of the old text counts for the new one."""
+    sound = Transcript.take
+
+    def careless(self, segments):
+        sound(self, segments)
+        return len(self.tokens)
+
+    monkeypatch.setattr(Transcript, "take", careless)
+    assert broken_worlds_that_fail(range(60)) > 0
+
+
+def test_broken_worlds_are_sound():
+    seen = Counter[str]()
+    for seed in range(200):
+        world, picks = broken_world(seed)
+        world.play(picks)
+        seen.update(
+            comebacks=sum(edge.comebacks for edge in world.edges),
+            stops=sum(edge.stops for edge in world.edges),
+            shown=sum(edge.shown for edge in world.edges),
+            restarts=world.rules.secret.count(b"!"),
+        )
+    assert min(seen.values()) > 100, seen

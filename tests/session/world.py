@@ -5,11 +5,13 @@ draft step or a pass ends, the application speaks. Any sequence of choices is a 
 """
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 
 import pytest
 
@@ -18,7 +20,7 @@ from pipesd.session import commands, events
 from pipesd.session.cloud_side import CloudSide
 from pipesd.session.edge_side import EdgeSide
 from pipesd.session.ledger import Ledger
-from pipesd.session.phases import TextPhase
+from pipesd.session.phases import EdgePhase, TextPhase
 from pipesd.session.rules import CloudRules, EdgeRules
 from pipesd.values import Sampling, Slice, Verify
 from pipesd.vocabulary import Vocabulary
@@ -29,6 +31,7 @@ END = WORDS
 VOCABULARY = Vocabulary([*(bytes([97 + token]) for token in range(WORDS)), b""])
 GREEDY = Sampling()
 CONTEXT = 200
+LEASE_S = 30.0
 
 
 def welcome(
@@ -122,12 +125,22 @@ class World:
         edges: Sequence[tuple[EdgeRules, Sequence[Sequence[Turn]]]],
         cloud: Welcome,
         verify: Verify = "piggyback",
-        **scarce: int,
+        **scarce: float,
     ) -> None:
         """``scarce``: rules of the cloud that say how little there is of something."""
-        plenty = CloudRules(sessions_max=16, pass_tokens=12, verify=verify, tunes=cloud.tunes, kv_sequences=2)
-        rules = replace(plenty, **scarce)  # type: ignore[arg-type]
-        self.cloud = CloudSide(rules, cloud, VOCABULARY)
+        plenty = CloudRules(
+            sessions_max=16,
+            pass_tokens=12,
+            verify=verify,
+            tunes=cloud.tunes,
+            kv_sequences=2,
+            lease_s=LEASE_S,
+            drain_s=0.05,
+            secret=b"first",
+        )
+        self.rules = replace(plenty, **scarce)  # type: ignore[arg-type]
+        self.welcome = cloud
+        self.cloud = CloudSide(self.rules, cloud, VOCABULARY)
         self.context = cloud.context_tokens
         self.target_cache: dict[int, list[int]] = {}
         self.released: list[int] = []
@@ -135,6 +148,18 @@ class World:
         self.evictions = self.copies = 0
         self.losses = 0
         """So often may the engine be lost."""
+
+        self.restarts = 0
+        """So often may the cloud be killed and started anew, or stop in good order first."""
+
+        self.calm_steps = 1
+        """Connections and clouds break in every so many-th step at most, that they do not do so at once."""
+
+        self.steps = 0
+        self.is_stopping = False
+        self.peers_met = len(edges)
+        self.gone: deque[int] = deque()
+        """Peers whose connection is gone, which the cloud has not noticed yet."""
 
         self.proposals: Sequence[Thresholds | None] = (None,)
         """What the tuner proposes, again and again in this order."""
@@ -145,15 +170,17 @@ class World:
 
         self.edges = [EdgeWorld(self, peer, rules, turns) for peer, (rules, turns) in enumerate(edges)]
         self.now = 0.0
-        for edge in self.edges:
-            self.tell_cloud(events.PeerConnected(edge.peer))
+        for peer, edge in enumerate(self.edges):
+            self.tell_cloud(events.PeerConnected(peer))
             edge.tell(events.LinkOpened())
 
     def tell_cloud(self, event: events.CloudEvent) -> None:
         for command in self.cloud.handle(event, self.now):
             match command:
                 case commands.SendToPeer(peer, frame):
-                    self.edges[peer].down.append(frame)
+                    for edge in self.edges:
+                        if edge.peer == peer:
+                            edge.down.append(frame)
                 case commands.RunPass(slices, evicted):
                     assert self.running is None, "two passes at once"
                     self.evictions += evicted
@@ -164,7 +191,10 @@ class World:
                 case commands.TunePeer():
                     self.tune(command)
                 case commands.ClosePeer(peer):
-                    raise AssertionError(f"the cloud closed peer {peer}: {self.edges[peer].down}")
+                    closed = [edge for edge in self.edges if edge.peer == peer]
+                    assert self.is_stopping or not closed, f"the cloud closed peer {peer}: {closed[0].down}"
+                    for edge in closed:
+                        edge.is_ending = True
         for session in self.cloud.sessions:
             session.validate()
 
@@ -199,6 +229,36 @@ class World:
         self.target_cache.clear()
         self.tell_cloud(events.PassFailed("planned", lost=True))
 
+    def _notice_gone(self) -> None:
+        self.tell_cloud(events.PeerClosed(self.gone.popleft(), "planned"))
+
+    def _restart(self) -> None:
+        """The cloud is killed, and there is another one at once, which knows nothing."""
+        self.restarts -= not self.is_stopping
+        self.is_stopping = False
+        self.running = None
+        self.target_cache.clear()
+        self.released.clear()
+        self.reported.clear()
+        self.gone.clear()
+        self.rules = replace(self.rules, secret=self.rules.secret + b"!")
+        self.cloud = CloudSide(self.rules, self.welcome, VOCABULARY)
+        for edge in self.edges:
+            if edge.peer is not None:
+                edge.lose_link()
+                self.gone.clear()
+
+    def _stop(self) -> None:
+        self.restarts -= 1
+        self.is_stopping = True
+        self.tell_cloud(events.StopRequested())
+
+    def connect(self) -> int:
+        """The number of a new peer."""
+        self.peers_met += 1
+        self.tell_cloud(events.PeerConnected(self.peers_met))
+        return self.peers_met
+
     def _let_time_pass(self, until: float) -> None:
         self.now = max(self.now, until)
         self.tell_cloud(events.DeadlineReached())
@@ -216,6 +276,7 @@ class World:
 
     def possible(self) -> list[Callable[[], None]]:
         """What could happen next."""
+        is_begun = all(edge.runs for edge in self.edges)
         actions = [action for edge in self.edges for action in edge.possible()]
         if self.running is not None:
             actions.append(self.finish_pass)
@@ -223,15 +284,24 @@ class World:
                 actions.append(self.lose_engine)
         if self.reported:
             actions.append(self._answer_report)
+        if self.gone:
+            actions.append(self._notice_gone)
+        may_break = is_begun and self.steps % self.calm_steps == 0
+        if self.is_stopping or (self.restarts and may_break):
+            actions.append(self._restart)
+        if self.restarts and may_break and not self.is_stopping:
+            actions.append(self._stop)
         return actions
 
-    def timers(self) -> list[Callable[[], None]]:
-        """What happens if nothing else does for long enough."""
+    def timers(self, within_s: float) -> list[Callable[[], None]]:
+        """What happens if nothing else does for long enough, if that is not longer than this."""
         sides: list[tuple[float | None, Callable[[float], None]]] = [
             (self.cloud.deadline(), self._let_time_pass),
             *((edge.side.deadline(), edge._let_time_pass) for edge in self.edges),
         ]
-        return [partial(pass_time, deadline) for deadline, pass_time in sides if deadline is not None]
+        due = [(deadline, pass_time) for deadline, pass_time in sides if deadline is not None]
+        first = sorted(due, key=itemgetter(0))[:1]
+        return [partial(pass_time, at) for at, pass_time in first if at <= self.now + within_s]
 
     def play(self, choices: Sequence[int], steps_max: int = 5_000) -> None:
         """Follow ``choices``, then go on in a fixed order until nothing can happen any more."""
@@ -239,10 +309,11 @@ class World:
         for step in range(steps_max):
             actions = self.possible()
             if ahead or not actions or step % 7 == 0:
-                actions += self.timers()
+                actions += self.timers(1.5 if actions and ahead else math.inf)
             if not actions:
                 break
             self.now += 0.001
+            self.steps += 1
             actions[ahead.popleft() % len(actions) if ahead else step % len(actions)]()
         else:
             raise AssertionError("the world does not come to rest")
@@ -255,7 +326,19 @@ class EdgeWorld:
 
     def __init__(self, world: World, peer: int, rules: EdgeRules, sessions: Sequence[Sequence[Turn]]) -> None:
         self.world = world
-        self.peer = peer
+        self.peer: int | None = peer
+        """What the cloud calls the connection; None while there is none."""
+
+        self.rules = rules
+        self.link = 0
+        self.is_dialling = self.is_ending = False
+        self.cuts = 0
+        """So often may the connection be cut, or not come about."""
+
+        self.comebacks = self.stops = self.shown = 0
+        self.preview: dict[int, list[int]] = {}
+        """Drafts that are shown, by session."""
+
         self.side = EdgeSide(rules, VOCABULARY)
         self.up: deque[EdgeFrame] = deque()
         self.down: deque[CloudFrame] = deque()
@@ -286,9 +369,47 @@ class EdgeWorld:
             self._obey(command)
         for session in self.side.sessions.values():
             session.ledger.validate()
-        check_no_ask_waits(self.side, link_idle=self.link_idle)
+        if self.side.phase is EdgePhase.READY:
+            check_no_ask_waits(self.side, link_idle=self.link_idle)
+
+    def _dial(self, command: commands.OpenLink) -> None:
+        self.link, self.is_dialling = command.link, True
+        self.up.clear()
+        self.down.clear()
+        self.told = self.drafts_told = self.unreported = 0
+        self.link_idle = True
+
+    def _connect(self) -> None:
+        self.is_dialling = self.is_ending = False
+        self.comebacks += 1
+        self.peer = self.world.connect()
+        self.tell(events.LinkOpened(self.link))
+
+    def _fail_to_connect(self) -> None:
+        self.cuts -= 1
+        self.is_dialling = False
+        self.tell(events.LinkClosed("planned", self.link))
+
+    def _cut(self) -> None:
+        self.cuts -= 1
+        self.lose_link()
+
+    def lose_link(self) -> None:
+        """What was on its way is lost; the cloud notices some day, the edge at once."""
+        assert self.peer is not None, "no link to lose"
+        self.world.gone.append(self.peer)
+        self._drop()
+        self.tell(events.LinkClosed("planned", self.link))
+
+    def _drop(self) -> None:
+        self.peer, self.is_ending = None, False
+        self.up.clear()
+        self.down.clear()
+        self.unreported = 0
 
     def _send(self, frame: EdgeFrame) -> None:
+        if self.peer is None:
+            return
         self.up.append(frame)
         self.unreported += 1
         self.told += 1
@@ -302,7 +423,7 @@ class EdgeWorld:
         self.unreported -= 1
         sent = self.told - self.unreported
         self.link_idle = self.link_idle or sent >= self.drafts_told
-        self.tell(events.LinkIdle(sent))
+        self.tell(events.LinkIdle(sent, self.link))
 
     def _obey(self, command: commands.EdgeCommand) -> None:
         match command:
@@ -313,21 +434,41 @@ class EdgeWorld:
             case commands.AbortStep(step):
                 assert self.step is not None, "an abort without a step"
                 assert self.step.step == step, "an abort of another step"
-            case commands.AnnounceReady():
-                for number, turns in enumerate(self.sessions):
-                    self.runs[number] = Run(deque(turns))
+            case commands.ShowDrafts(number, tokens):
+                self.shown += len(tokens)
+                self._show(number, tokens)
             case commands.EmitTokens(number, tokens):
+                self.preview.pop(number, None)
                 self._emit(self.runs[number], tokens)
             case commands.FinishGeneration(number, finish):
+                self.preview.pop(number, None)
                 if finish is not None:
                     self._finish(self.runs[number])
-            case commands.FailGeneration(_, failure):
-                raise AssertionError(f"a generation failed: {failure}")
+            case commands.FailGeneration(number, failure):
+                assert self.rules.offline == "stop", f"a generation failed: {failure}"
+                assert failure.code == "link", failure
+                self.stops += 1
+                self.runs[number].expected = None
             case commands.CloseLink(failure):
                 raise AssertionError(f"the edge closed the link: {failure}")
+            case commands.TuneThresholds():
+                self.reports += 1
+            case _:
+                self._obey_line(command)
+
+    def _obey_line(self, command: commands.EdgeCommand) -> None:
+        match command:
+            case commands.AnnounceReady() if not self.runs:
+                for number, turns in enumerate(self.sessions):
+                    self.runs[number] = Run(deque(turns))
+            case commands.OpenLink():
+                self._dial(command)
+            case commands.DropLink():
+                if self.peer is not None:
+                    self.world.gone.append(self.peer)
+                    self._drop()
             case _:
                 self.waits += isinstance(command, commands.NoteWait)
-                self.reports += isinstance(command, commands.TuneThresholds)
 
     def _answer_report(self) -> None:
         self.reports -= 1
@@ -367,6 +508,14 @@ class EdgeWorld:
         del self.draft_cache[step.session][step.keep :]
         self.tell(events.DraftFailed(step.step, "planned"))
 
+    def _show(self, number: int, tokens: tuple[int, ...]) -> None:
+        assert self.rules.offline == "draft", "drafts shown to who does not want them"
+        assert self.runs[number].expected is not None, "drafts without a generation"
+        books = self.side.sessions[number].ledger
+        preview = self.preview.setdefault(number, [])
+        preview += tokens
+        assert books.suffix[: len(preview)] == preview, "what is shown is not what was drafted"
+
     def _emit(self, run: Run, tokens: tuple[int, ...]) -> None:
         assert run.expected is not None, "text without a generation"
         run.got += tokens
@@ -380,6 +529,7 @@ class EdgeWorld:
 
     def _start_turn(self, number: int) -> None:
         run = self.runs[number]
+        self.preview.pop(number, None)
         while self.opened <= number:
             self.opened += 1
             self.tell(events.SessionWanted(self.opened - 1))
@@ -412,10 +562,7 @@ class EdgeWorld:
 
     def possible(self) -> list[Callable[[], None]]:
         actions: list[Callable[[], None]] = []
-        if self.up:
-            actions.append(lambda: self.world.tell_cloud(events.PeerFrame(self.peer, self.up.popleft())))
-        if self.down:
-            actions.append(lambda: self.tell(events.FrameReceived(self.down.popleft())))
+        actions += self._possible_at_link()
         if self.unreported:
             actions.append(self._call_idle)
         if self.step is not None:
@@ -430,9 +577,34 @@ class EdgeWorld:
             actions += self._possible_wishes(number, run)
         return actions
 
+    def _possible_at_link(self) -> Iterator[Callable[[], None]]:
+        if self.up:
+            yield self._arrive_up
+        if self.down:
+            yield self._arrive_down
+        elif self.is_ending:
+            yield self.lose_link
+        if self.is_dialling:
+            yield self._connect
+            if self.cuts:
+                yield self._fail_to_connect
+        elif (
+            self.cuts and self.peer is not None and self.runs and not self.world.steps % self.world.calm_steps
+        ):
+            yield self._cut
+
+    def _arrive_up(self) -> None:
+        assert self.peer is not None, "frames without a link"
+        self.world.tell_cloud(events.PeerFrame(self.peer, self.up.popleft()))
+
+    def _arrive_down(self) -> None:
+        self.tell(events.FrameReceived(self.down.popleft(), self.link))
+
     def _possible_wishes(self, number: int, run: Run) -> list[Callable[[], None]]:
         actions: list[Callable[[], None]] = []
         may_start = run.turns and (run.expected is None or run.turns[0].cancel)
+        if self.rules.offline == "stop" and self.side.phase is not EdgePhase.READY:
+            may_start = False
         if may_start:
             actions.append(lambda: self._start_turn(number))
         if run.expected is not None and run.turns and run.turns[0].cancel:

@@ -221,7 +221,7 @@ NO_TAG = "the bytes of a frame do not begin with a known tag"
         pytest.param(b"\x92\xc3\x00", NO_TAG, id="true as tag"),
         pytest.param(b"\x92\x91\x06\x00", NO_TAG, id="array as tag"),
         pytest.param(b"\x92\xcb\x40\x18\x00\x00\x00\x00\x00\x00\x00", NO_TAG, id="6.0 as tag"),
-        pytest.param(b"\x92\x02\x00", NO_TAG, id="tag kept for Challenge"),
+        pytest.param(b"\x92\x18\x00", NO_TAG, id="tag of a later version"),
         pytest.param(b"\x92\xcf" + b"\xff" * 8 + b"\x00", NO_TAG, id="huge tag"),
         pytest.param(b"\x92\xff\x00", NO_TAG, id="negative tag"),
     ],
@@ -254,7 +254,11 @@ def test_what_is_not_a_frame_is_malformed(body: bytes, message: str) -> None:
             (16, "cost", [0, [[1, float("nan"), 0.0, 0.0]], [], [], []]),
             "Telemetry.report: expected `float` >= 0.0",
         ),
+        ((2, "MzEzMzc="), "Challenge.credential: expected `bytes`, got `str`"),
+        ((3, b"31337" * 103), "Proof.credential: expected `bytes` of length <= 512"),
         ((7, 1, "MzEzMzc="), "Opened.lease: expected `bytes`, got `str`"),
+        ((13, 1, b"31337" * 13, 1, 1, 0), "Resume.lease: expected `bytes` of length <= 64"),
+        ((14, 1, 1, [[True, ["31337"]]], [], 0, 0, 0), "Restore.segments: expected `int`, got `str`"),
         ((21, "31337" * 1_000), "Bye.reason: expected `str` of length <= 1000"),
         ((19, {}), "Ping.number: expected `int`, got `object`"),
     ],
@@ -324,6 +328,19 @@ def test_lengths_that_lie_cost_little_memory() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 150 * len(bomb)
+
+
+@pytest.mark.parametrize("item", [b"\x90", b"\x91\x90"], ids=["empty arrays", "arrays of them"])
+def test_arrays_that_nobody_wants_cost_little_memory(item: bytes) -> None:
+    count = (FRAME_BYTES_MAX - 5) // len(item)
+    bomb = framed(b"\xdd" + struct.pack(">I", count) + item * count)
+    tracemalloc.start()
+    try:
+        assert refusal(bomb) == ("malformed", NO_TAG)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * len(bomb)
 
 
 def test_after_its_error_a_decoder_repeats_it_and_keeps_nothing() -> None:

@@ -6,10 +6,10 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from pipesd.values import TrialReport
+from pipesd.values import Sampling, TrialReport
 from pipesd.wire import frames
 from pipesd.wire.codec import FRAME_BYTES_MAX, encode
-from pipesd.wire.frames import AnyFrame, CloudFrame, EdgeFrame, Hello, Refuse
+from pipesd.wire.frames import PROMPT_TOKENS_MAX, AnyFrame, CloudFrame, EdgeFrame, Hello, Refuse
 
 KINDS: list[type[Any]] = [
     kind
@@ -24,10 +24,9 @@ def convert(kind: type[Any], *fields: object) -> object:
     return msgspec.convert([kind.__struct_config__.tag, *fields], kind, builtin_types=(bytes,))
 
 
-def test_tags_are_unique_and_two_are_kept_free() -> None:
+def test_tags_are_unique() -> None:
     tags = [kind.__struct_config__.tag for kind in KINDS]
     assert len(set(tags)) == len(tags)
-    assert not {2, 3} & set(tags)
     assert all(isinstance(tag, int) and 0 < tag < 128 for tag in tags), "one byte each"
 
 
@@ -60,7 +59,8 @@ def test_defaults_come_last(kind: type[Any]) -> None:
 
 
 def test_greetings_of_later_versions_are_understood() -> None:
-    assert convert(Hello, 9, "pipesd/9", 151_936, "new", [1, 2], None) == Hello(9, "pipesd/9", 151_936)
+    assert convert(Hello, 9, "pipesd/9", 151_936, b"me", [1, 2], None) == Hello(9, "pipesd/9", 151_936, b"me")
+    assert convert(Hello, 5, "of an earlier version", 9) == Hello(5, "of an earlier version", 9)
     assert convert(Refuse, "version", "too old", 0, b"new") == Refuse("version", "too old")
     assert convert(Refuse, "version", "of an earlier version") == Refuse("version", "of an earlier version")
 
@@ -76,7 +76,11 @@ def test_other_frames_have_no_room_for_unknown_fields() -> None:
         (Hello, (-1, "", 0), 1),
         (Hello, (2**53, "", 0), 1),
         (Hello, (1, "x" * 1_001, 0), 2),
+        (Hello, (1, "", 0, b"x" * 513), 4),
+        (frames.Challenge, (b"x" * 513,), 1),
+        (frames.Proof, (b"x" * 513,), 1),
         (frames.Open, (2**31,), 1),
+        (frames.Opened, (0, b"x" * 65), 2),
         (frames.Draft, (0, 2**53, 0, []), 2),
         (frames.Draft, (0, 0, 2**31, []), 3),
         (frames.Draft, (0, 0, 0, [0, 2**31]), 4),
@@ -91,7 +95,16 @@ def test_other_frames_have_no_room_for_unknown_fields() -> None:
         (frames.Verdict, (0, 0, 0, 0, [], None, [[1]]), 7),
         (frames.Verdict, (0, 0, 0, 0, [], None, [[1, -1]]), 7),
         (frames.Verdict, (0, 0, 0, 0, [], None, [], 0, 0, -1), 10),
+        (frames.Resume, (0, b"x" * 65, 0, 0, 0), 2),
+        (frames.Resume, (0, b"", 2**53, 0, 0), 3),
+        (frames.Resume, (0, b"", 0, -1, 0), 4),
+        (frames.Resume, (0, b"", 0, 0, 2**31), 5),
         (frames.Restore, (0, 0, [[1, []]], [], 0, 0, 0), 3),
+        (frames.Restore, (0, 0, [[True, [-1]]], [], 0, 0, 0), 3),
+        (frames.Restore, (0, 0, [[True, [1], 0]], [], 0, 0, 0), 3),
+        (frames.Restore, (0, 0, [], [], 0, 2**31, 0), 6),
+        (frames.Restore, (0, 0, [], [], 0, 0, -1), 7),
+        (frames.Resumed, (0, 1), 2),
         (frames.Telemetry, ("cheap", [0, [], [], [], []]), 1),
         (frames.Telemetry, ("cost", []), 2),
         (frames.Thresholds, (0, 1.5, 0.5, 1, 1), 2),
@@ -146,3 +159,18 @@ def test_the_longest_report_fits_a_frame() -> None:
     verdicts = ((most, float(most), float(most), float(most)),) * 4_096
     report = TrialReport(most, verdicts, ((0.1, 0.1, True),) * 4_096, (0.1,) * 4_096, (float(most),) * 16)
     assert len(encode(frames.Telemetry("balanced", report))) < FRAME_BYTES_MAX
+
+
+def test_a_restored_text_is_as_long_as_its_parts() -> None:
+    def restore(*segments: tuple[bool, tuple[int, ...]]) -> frames.Restore:
+        return frames.Restore(0, 1, segments, Sampling(), 0, 0, 1)
+
+    assert restore().length == 0
+    assert restore((True, (1, 2, 3)), (False, (4,)), (True, (5, 6))).length == 6
+
+
+def test_the_longest_prompt_and_its_answer_can_be_restored_in_one_frame() -> None:
+    largest, most = 2**31 - 1, 2**53 - 1
+    segments = ((True, (largest,) * (PROMPT_TOKENS_MAX // 2)), (False, (largest,) * (PROMPT_TOKENS_MAX // 2)))
+    frame = frames.Restore(largest, most, segments, Sampling(0.7, 40, 0.9, 0.1), 2**63 - 1, largest, most)
+    assert len(encode(frame)) < FRAME_BYTES_MAX

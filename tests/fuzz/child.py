@@ -9,7 +9,7 @@ import sys
 import atheris
 
 from tests.fuzz import mutator
-from tests.fuzz.targets import TARGETS, blind_modules, play_of
+from tests.fuzz.targets import TARGETS, blind_modules, play_of, weighed
 
 
 def _mutated(data: bytes, size_max: int, seed: int) -> bytes:
@@ -32,7 +32,8 @@ def main(name: str, options: list[str]) -> None:
         custom_mutator=_mutated,
         custom_crossover=mutator.crossed,
     )
-    atheris.Fuzz()
+    with weighed(target):
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from pathlib import Path
 import click
 import platformdirs
 
+from tests.fuzz.scratch import FOLDER_VARIABLE, scratch_folder
 from tests.fuzz.seeds import SEEDS
-from tests.fuzz.targets import TARGETS, play_of
+from tests.fuzz.targets import TARGETS, play_of, weighed
 
 SECONDS = 60
 INPUT_TIMEOUT_S = 20
@@ -84,12 +85,13 @@ def fuzz(name: str, folder: Path, seeds: Iterable[bytes], options: Sequence[str]
     limits = [f"-timeout={INPUT_TIMEOUT_S}", f"-rss_limit_mb={RSS_MB_MAX}"]
     places = [f"-artifact_prefix={found}{os.sep}", "-print_final_stats=1", "-reload=0", str(corpus)]
     began = time.monotonic()
-    with log.open("wb") as file:
+    with log.open("wb") as file, scratch_folder() as scratch:  # libFuzzer's end leaves no time to clean up
         ended = subprocess.run(
             [sys.executable, "-P", "-m", "tests.fuzz.child", name, *limits, *options, *places],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
+            env={**os.environ, FOLDER_VARIABLE: scratch},
             check=False,
         )
     fresh = sorted(set(found.iterdir()) - before, key=lambda path: path.stat().st_mtime)
@@ -173,8 +175,11 @@ def main(
     if played is not None:
         if len(names) != 1:
             raise click.UsageError("--input is for one target; name it")
-        play_of(names[0])(played.read_bytes())
-        click.echo(f"bin/fuzz: {names[0]} bears {played}", err=True)
+        name = names[0].partition(":")[0]
+        play = play_of(name)
+        with weighed(TARGETS[name]):
+            play(played.read_bytes())
+        click.echo(f"bin/fuzz: {name} bears {played}", err=True)
         return
     options = [f"-runs={runs}" if runs is not None else f"-max_total_time={seconds or SECONDS}"]
     options += [] if seed is None else [f"-seed={seed}"]

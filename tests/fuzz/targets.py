@@ -1,7 +1,9 @@
 """What is fuzzed: what plays an input, how long inputs get, and whose coverage guides the fuzzer."""
 
 import importlib
-from collections.abc import Callable, Mapping
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +21,13 @@ class Target:
     guides: tuple[str, ...]
     """Packages and modules whose coverage guides the fuzzer."""
 
+    is_weighed: bool = False
+    """Whether it looks at what tracemalloc says."""
+
 
 TARGETS: Mapping[str, Target] = {
     "codec": Target(2_048, ("pipesd.wire",)),
-    "handshake": Target(1_024, ("pipesd.wire", "pipesd.session")),
+    "handshake": Target(1_024, ("pipesd.wire", "pipesd.session"), is_weighed=True),
     "cloud_session": Target(512, ("pipesd.wire", "pipesd.session", "pipesd.transcript")),
     "edge_session": Target(512, ("pipesd.wire", "pipesd.session", "pipesd.planner", "pipesd.transcript")),
     "traces": Target(2_048, ("pipesd.engines.traces",)),
@@ -37,6 +42,20 @@ TARGETS: Mapping[str, Target] = {
         ),
     ),
 }
+
+
+@contextmanager
+def weighed(target: Target) -> Iterator[None]:
+    """Have tracemalloc on while its inputs are played, if it looks at that.
+
+    It is not for single inputs: a thousand times on and off takes megabytes that never come back.
+    """
+    if target.is_weighed:
+        tracemalloc.start()
+    try:
+        yield
+    finally:
+        tracemalloc.stop()
 
 
 def play_of(name: str) -> Callable[[bytes], None]:

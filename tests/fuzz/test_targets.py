@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from pipesd.session import commands
 from pipesd.wire import frames
-from tests.fuzz import cloud_session, edge_session
+from tests.fuzz import cloud_session, edge_session, handshake
 from tests.fuzz.liar import Liar
 from tests.fuzz.mutator import crossed, mutated
 from tests.fuzz.seeds import SEEDS
-from tests.fuzz.targets import TARGETS, blind_modules, play_of
+from tests.fuzz.targets import TARGETS, blind_modules, play_of, weighed
 
 EXAMPLES = 30
 
@@ -27,8 +27,9 @@ def test_every_target_has_seeds_that_fit() -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_the_fuzzer_begins_with_is_borne(name: str) -> None:
     play = play_of(name)
-    for seed in SEEDS[name]():
-        play(seed)
+    with weighed(TARGETS[name]):
+        for seed in SEEDS[name]():
+            play(seed)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -50,7 +51,8 @@ def test_what_is_near_it_is_borne(name: str) -> None:
         other = data.draw(st.sampled_from(seeds))
         play(crossed(program, other, size_max, data.draw(luck)))
 
-    check()
+    with weighed(TARGETS[name]):
+        check()
 
 
 def test_liars_are_judged_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,3 +94,14 @@ def test_what_guides_the_fuzzer_is_there() -> None:
     assert "pipesd.wire.codec" not in blind["codec"]
     assert "pipesd.session.cloud_side" in blind["codec"]
     assert "pipesd.session.cloud_side" not in blind["handshake"]
+
+
+def test_a_stranger_who_weighs_too_much_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshake, "HELD_BYTES_MAX", 100)
+
+    def play_all() -> None:
+        for seed in SEEDS["handshake"]():
+            handshake.target(seed)
+
+    with weighed(TARGETS["handshake"]), pytest.raises(AssertionError, match="bytes are kept for a stranger"):
+        play_all()

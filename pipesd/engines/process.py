@@ -187,7 +187,7 @@ class ProcessTarget:
     def _has_sent(self, child: "_Child") -> None:
         with self._lock:
             self._stage = "passing"
-            if self._unwanted.is_set():
+            if self._unwanted.is_set() and not self._is_closed:  # what is closed ends without an answer
                 child.say(Interrupt(self._call))
 
     # -- one process after another ----------------------------------------------------------------------

@@ -29,8 +29,8 @@ def odd(body: str = "", seed: str = "config.script_seed") -> tuple[str, str]:
 
 STUCK = """
     def forward(self, slices):
-        Path({fifo!r}).write_text("at work")
         self.event = threading.Event()
+        Path({fifo!r}).write_text("at work")
         self.event.wait()
         raise InterruptedStepError("stopped by the engine")
 

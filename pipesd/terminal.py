@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, TextIO
 
 from pipesd.actors.compute import ThreadCompute
 from pipesd.errors import PipeSDError, UsageError
-from pipesd.page import Page, give_up, put, remark
+from pipesd.page import Page, put, remark
 
 if TYPE_CHECKING:
     from prompt_toolkit.history import History
     from prompt_toolkit.input import Input
     from prompt_toolkit.output import Output
 
-__all__ = ["LINE_BYTES_MAX", "PROMPT", "PipeConsole", "TerminalConsole", "give_up", "put", "remark"]
+__all__ = ["LINE_BYTES_MAX", "PROMPT", "PipeConsole", "TerminalConsole"]
 
 PROMPT = "> "
 

@@ -18,9 +18,6 @@ from pipesd.wire.frames import CloudFrame, EdgeFrame
 Dial = Callable[[int], Awaitable[Link]]
 """Connects to the cloud of that number, counted from 0. Raises ``LinkError``."""
 
-Nonce = Callable[[], str]
-"""Draws what is never drawn twice."""
-
 
 async def no_dial(_: int) -> Link:
     """For a link that cannot be had again."""

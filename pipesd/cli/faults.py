@@ -2,17 +2,16 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pipesd.cli.lab_options import SEED_MAX, output_option, scenario_option
+from pipesd.cli.lab_options import SEED_MAX, make_folder, output_option, scenario_option, writing
 from pipesd.cli.process import say
 from pipesd.engines.choose import cores
-from pipesd.errors import EngineError, UsageError, one_line
+from pipesd.errors import EngineError, one_line
 from pipesd.lab.jobs import working
 from pipesd.lab.scenario_file import scenario_from
 from pipesd.lab.stormy import FaultFindings, FaultStudy, storms
@@ -55,13 +54,12 @@ def faults(folder: Path | None, jobs: int, as_json: bool, **given: Any) -> None:
     """
     study = _study(**given)
     if folder is not None:
-        with _written(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     findings = _found(study, jobs or cores())
     click.echo(json.dumps(findings.as_json()) if as_json else findings.summary())
     if folder is not None:
         page = folder / FAULTS_PAGE
-        with _written(page):
+        with writing(page):
             page.write_bytes(faults_report(findings, _command(given)).encode())
         say(f"the page is {page}")
     if problems := findings.problems:
@@ -87,13 +85,3 @@ def _command(given: Mapping[str, object]) -> str:
         f"{options[name].opts[0]} {value}" for name, value in given.items() if value != options[name].default
     ]
     return one_line(" ".join(["pipesd-lab faults", *said, "-o DIR"]))
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            f"output: {one_line(str(path))} cannot be written ({error.strerror}); name another folder"
-        ) from None

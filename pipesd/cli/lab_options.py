@@ -1,11 +1,13 @@
-"""Options that several commands of the lab share."""
+"""Options that several commands of the lab share, and the folder that they write to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from pipesd.cli.options import Command
+from pipesd.errors import UsageError, one_line
 from pipesd.lab.scenarios import SCENARIOS
 from pipesd.lab.wires import WIRES
 
@@ -59,3 +61,20 @@ def output_option(description: str, default: Path | None = None) -> Callable[[Co
         show_default=default is not None,
         help=description,
     )
+
+
+def make_folder(folder: Path) -> None:
+    """Have the folder that is written to, before there is anything to lose. Raises ``UsageError``."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Write to ``path`` in the block. Raises ``UsageError`` if the system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"output: {one_line(str(path))} cannot be written ({error.strerror}); name another folder"
+        ) from None

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import click
 
-from pipesd.cli.lab_options import output_option, scenario_option, seed_option
+from pipesd.cli.lab_options import make_folder, output_option, scenario_option, seed_option, writing
 from pipesd.cli.options import Command
 from pipesd.cli.process import say
 from pipesd.engines.choose import cores
@@ -138,7 +138,7 @@ def load(folder: Path | None, engine: Engine | None, jobs: int, as_json: bool, *
     if engine is not None:
         raise UsageError("output: systems are compared in virtual time only; leave --wall or -o out")
     check_plots()
-    _prepare(folder)
+    make_folder(folder)
     study = _study(**given)
     comparison = _compared(study, jobs or cores())
     _write(comparison, folder, _command(given))
@@ -206,22 +206,7 @@ def _command(given: Mapping[str, Any]) -> str:
     return one_line(" ".join([*said, "-o DIR"]))
 
 
-def _prepare(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-
-
 def _write(comparison: LoadComparison, folder: Path, command: str) -> None:
-    try:
+    with writing(folder / LOAD_PAGE):
         (folder / LOAD_PAGE).write_bytes(load_report(comparison, command).encode())
-    except OSError as error:
-        raise _unwritable(folder / LOAD_PAGE, error) from None
     draw_load(comparison, folder / LOAD_PICTURE)
-
-
-def _unwritable(path: Path, error: OSError) -> UsageError:
-    return UsageError(
-        f"output: {one_line(str(path))} cannot be written ({error.strerror}); name another folder"
-    )

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from pipesd.cli.lab_options import output_option, seed_option
+from pipesd.cli.lab_options import make_folder, output_option, seed_option, writing
 from pipesd.cli.process import say
-from pipesd.errors import UsageError, one_line
 from pipesd.lab.gantt import draw
 from pipesd.lab.paper import CODE, GRID, Grid, Results, case, cases, play, timeline
 from pipesd.lab.paper import quick as quickly
@@ -32,19 +31,12 @@ def paper_command(grid: Grid, processes: int = 0) -> click.Command:
         The same seed gives the same files, to the byte. It takes some minutes on all cores.
         """
         check_plots()
-        _prepare(folder)
+        make_folder(folder)
         chosen = replace(quickly(grid) if quick else grid, seed=seed)
         _write(_played(chosen, processes), folder)
         say(f"the report is {folder / REPORT}")
 
     return paper
-
-
-def _prepare(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from None
 
 
 def _played(grid: Grid, processes: int) -> Results:
@@ -57,21 +49,13 @@ def _played(grid: Grid, processes: int) -> Results:
 
 
 def _write(results: Results, folder: Path) -> None:
-    try:
+    with writing(folder / REPORT):
         (folder / REPORT).write_bytes(report(results).encode())
-    except OSError as error:
-        raise _unwritable(folder / REPORT, error) from None
     draw_pictures(results, folder)
     for policy, wire in DRAWN:
         drawn = case(CODE, SCENARIOS["s1"], policy, wire=wire)
         events, note = timeline(drawn, results.grid), note_of(results.grid)
         draw(events, folder / timeline_name(policy, wire), note=note)
-
-
-def _unwritable(path: Path, error: OSError) -> UsageError:
-    return UsageError(
-        f"output: {one_line(str(path))} cannot be written ({error.strerror}); name another folder"
-    )
 
 
 paper = paper_command(GRID)

@@ -16,7 +16,7 @@ import click
 
 from pipesd.errors import PipeSDError, TraceError, UsageError
 from pipesd.observe import LogObserver
-from pipesd.terminal import give_up, remark
+from pipesd.page import give_up, remark
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 

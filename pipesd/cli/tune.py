@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from pipesd.cli.lab_options import output_option, wire_option
+from pipesd.cli.lab_options import make_folder, output_option, wire_option, writing
 from pipesd.cli.options import Command
 from pipesd.cli.process import say
 from pipesd.engines.choose import cores
 from pipesd.engines.traces import SHIPPED, SHIPPED_SETS
-from pipesd.errors import UsageError, one_line
+from pipesd.errors import one_line
 from pipesd.lab.drift import DriftComparison, DriftStudy, compare_drift, plays_of
 from pipesd.lab.jobs import working
 from pipesd.lab.plots import check_plots
@@ -50,7 +50,7 @@ def tune_command(study: Study, drift_study: DriftStudy) -> click.Command:
         """
         if folder is not None:
             check_plots()
-            _prepare(folder)
+            make_folder(folder)
         chosen = _chosen(study, **given)
         drifting = replace(
             drift_study,
@@ -128,13 +128,6 @@ def _chosen(study: Study, traces: Sequence[str], scenarios: Sequence[str], **giv
     )
 
 
-def _prepare(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-
-
 def _played(
     study: Study, drift_study: DriftStudy | None, number: int
 ) -> tuple[Comparison, DriftComparison | None]:
@@ -149,10 +142,8 @@ def _played(
 
 def _write(comparison: Comparison, drift: DriftComparison | None, folder: Path) -> None:
     page = tune_report(comparison, drift, _command(comparison.study, drift is not None))
-    try:
+    with writing(folder / PAGE):
         (folder / PAGE).write_bytes(page.encode())
-    except OSError as error:
-        raise _unwritable(folder / PAGE, error) from None
     draw_regrets(comparison, folder / PICTURE)
 
 
@@ -191,12 +182,6 @@ def _lines(comparison: Comparison, drift: DriftComparison | None) -> list[str]:
         for each in (drift.outcomes if drift is not None else ())
     )
     return [*compared, *drifted]
-
-
-def _unwritable(path: Path, error: OSError) -> UsageError:
-    return UsageError(
-        f"output: {one_line(str(path))} cannot be written ({error.strerror}); name another folder"
-    )
 
 
 tune = tune_command(Study(), DriftStudy())

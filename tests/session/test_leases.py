@@ -122,7 +122,10 @@ def test_a_session_that_is_over_is_forgotten() -> None:
 
 
 def test_what_a_session_without_a_lease_leaves_is_nothing() -> None:
-    leases(keep_s=0.0).forget(session())
+    book = leases(keep_s=0.0)
+    book.forget(session())
+    assert book.find(b"", "") is None
+    assert book.oldest() is None
 
 
 def test_the_one_that_is_away_longest_comes_first() -> None:

@@ -225,7 +225,7 @@ def test_a_chat_that_waits_for_its_next_line_can_be_ended(scripted, side, which,
 
 def test_a_cloud_that_goes_away_for_good_ends_the_chat_with_one_sentence():
     with (
-        serving("--pass-ms", "20") as (cloud, address),
+        serving("--pass-ms", "100") as (cloud, address),
         start("edge", "chat", "--cloud", address, *IMPATIENT) as chat,
     ):
         say(chat, "Tell me\n")

@@ -29,6 +29,8 @@ from tests.end_to_end.processes import (
 )
 
 LONG = ("-p", "Once upon a time", "--tokens-max", "120")
+LASTING = (*LONG, "--tokens-max", "260", "--draft-ms", "50")
+"""Some thirteen seconds, of which nobody waits for the end: the slowest machine is in time to cut it short."""
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +162,10 @@ def test_a_model_file_that_is_not_there_is_bad_usage(command: tuple[str, ...]):
 
 def test_an_edge_killed_in_mid_answer_does_not_touch_another(alone):
     with serving("--pass-ms", "5") as (_, address):
-        pace = ("--cloud", address, "--draft-ms", "5", *LONG)
-        with start("edge", "generate", *pace) as victim, start("edge", "generate", *pace) as other:
+        with (
+            start("edge", "generate", "--cloud", address, *LASTING) as victim,
+            start("edge", "generate", "--cloud", address, *LONG, "--draft-ms", "5") as other,
+        ):
             assert alone.startswith(read_some(victim, 20))
             assert alone.startswith(begun := read_some(other, 20))
             victim.send_signal(signal.SIGKILL)
@@ -175,7 +179,7 @@ def test_an_edge_killed_in_mid_answer_does_not_touch_another(alone):
 def test_a_cloud_killed_in_mid_answer_is_one_sentence():
     with (
         serving("--pass-ms", "20") as (cloud, address),
-        start("edge", "generate", "--cloud", address, *LONG, *IMPATIENT) as edge,
+        start("edge", "generate", "--cloud", address, *LASTING, *IMPATIENT) as edge,
     ):
         read_some(edge, 10)
         cloud.send_signal(signal.SIGKILL)
@@ -189,7 +193,7 @@ def test_a_cloud_killed_in_mid_answer_is_one_sentence():
 def test_a_cloud_told_to_stop_says_goodbye_and_ends_well():
     with (
         serving("--pass-ms", "20") as (cloud, address),
-        start("edge", "generate", "--cloud", address, *LONG, *IMPATIENT) as edge,
+        start("edge", "generate", "--cloud", address, *LASTING, *IMPATIENT) as edge,
     ):
         read_some(edge, 10)
         cloud.send_signal(signal.SIGTERM)
@@ -205,7 +209,7 @@ def test_a_cloud_told_to_stop_says_goodbye_and_ends_well():
 def test_interrupts_end_both_sides_with_130(loop):
     with (
         serving("--pass-ms", "20", "--loop", loop) as (cloud, address),
-        start("edge", "generate", "--cloud", address, *LONG, "--loop", loop) as edge,
+        start("edge", "generate", "--cloud", address, *LASTING, "--loop", loop) as edge,
     ):
         read_some(edge, 10)
         interrupt(edge)

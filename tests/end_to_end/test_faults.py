@@ -43,7 +43,7 @@ from tests.screens import terminal
 PROMPT, TOKENS = "The sea", 200
 LONG = ("-p", PROMPT, "--tokens-max", str(TOKENS))
 SLOW = ("--pass-ms", "20")
-PACED = ("--draft-ms", "5")
+PACED = ("--draft-ms", "10")
 
 ONGOING: tuple[Offline, ...] = ("wait", "draft")
 """What an answer may do while no cloud is there, and still come to its end."""

@@ -18,6 +18,7 @@ from pipesd.engines.alone import TextAlone
 from pipesd.engines.base import TargetEngine
 from pipesd.engines.choose import open_solo, open_target
 from pipesd.errors import UsageError
+from pipesd.redact import let_log
 from pipesd.text import Piece, TextStream
 from pipesd.values import Finish
 
@@ -145,6 +146,7 @@ async def alone(config: CloudConfig) -> AsyncIterator[Alone]:
 
     Raises ``ConfigError``, ``UsageError`` or ``EngineError``, each with one sentence that says what to do.
     """
+    let_log(config)
     engine = await run_once("pipesd-target", lambda: open_target(replace(config, kv_sequences=1)))
     with closing(compute_for(config, engine)) as compute:
         yield Alone(config, engine, compute, is_paced=config.is_paced)
@@ -156,6 +158,7 @@ async def edge_alone(config: EdgeConfig) -> AsyncIterator[Alone]:
 
     Raises as ``alone`` does.
     """
+    let_log(config)
     engine = await run_once("pipesd-draft", lambda: open_solo(replace(config, kv_sequences=1)))
     with closing(_draft_compute(config, engine)) as compute:
         yield Alone(config, engine, compute, is_paced=config.draft_ms > 0, verified=False)

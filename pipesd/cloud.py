@@ -25,6 +25,7 @@ from pipesd.engines.energy import Energy, declared, open_energy
 from pipesd.engines.process import ProcessTarget
 from pipesd.errors import ConfigError
 from pipesd.observe import Observer
+from pipesd.redact import let_log
 from pipesd.session.rules import CloudRules, Patience
 from pipesd.tokens import Verifiers
 from pipesd.wire.frames import PROTOCOL_VERSION, Welcome, as_line
@@ -67,6 +68,7 @@ async def serve(config: CloudConfig, *, observers: Sequence[Observer] = ()) -> A
 
     Raises ``ConfigError`` or ``EngineError``, each with one sentence that says what to do.
     """
+    let_log(config)
     host, port = host_port(config.listen, name="listen")
     context = tls.of_cloud(config)
     secured = None if context is None else Tls(context, config.handshake_timeout_s, config.stop_timeout_s)

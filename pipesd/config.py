@@ -113,6 +113,9 @@ class CommonConfig:
     stop_timeout_s: Seconds = 2.0
     """How long a graceful stop may take before it becomes an immediate one."""
 
+    log_content: bool = False
+    """Let the log hold prompts, texts and token ids too, for whoever looks for an error; secrets never."""
+
     def __post_init__(self) -> None:
         for name, hint in hints_of(type(self)).items():
             object.__setattr__(self, name, checked(name, getattr(self, name), hint))

@@ -32,6 +32,7 @@ from pipesd.engines.base import DraftEngine
 from pipesd.engines.choose import open_draft
 from pipesd.errors import ConfigError, RefusedError, UsageError
 from pipesd.observe import Observer
+from pipesd.redact import let_log
 from pipesd.session.commands import GenerationStats
 from pipesd.session.events import PromptGiven
 from pipesd.session.tuned import Tuned
@@ -278,6 +279,7 @@ async def connect(config: EdgeConfig, *, observers: Sequence[Observer] = ()) -> 
     Raises ``ConfigError``, ``EngineError``, ``LinkError``, ``PeerError`` or ``RefusedError``, each with one
     sentence that says what to do.
     """
+    let_log(config)
     policy = policy_of(config)
     tuner_place(config, policy)  # raises for a tuner that would have nothing to do
     if policy.writers == "edge":

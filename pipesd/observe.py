@@ -1,20 +1,16 @@
 """The one hook for logs, counters and recordings: an observer sees each event and what was decided.
 
-Observers decide nothing and may not raise. What they show holds no token, no text and no prompt.
+Observers decide nothing and may not raise. What they show holds what ``redact`` lets them.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pipesd.errors import one_line
+from pipesd.redact import CONTENT, details
 
-_SHOWN = ("peer", "session", "epoch", "base", "ask", "accepted", "finish", "step", "keep", "code", "reason")
-"""Fields a log line may show; all others are left out or counted."""
-
-_COUNTED = ("tokens", "feed", "slices", "picks")
 _FAULTS = ("Fail", "Fault", "Reject", "Refuse", "BytesRejected", "DraftFailed", "PassFailed", "PeerRejected")
 
 
@@ -79,28 +75,15 @@ class LogObserver:
         """Write one line each, if anybody listens."""
         if not self._logger.isEnabledFor(logging.DEBUG):
             return
+        content = CONTENT.isEnabledFor(logging.DEBUG)
         for mark, thing in (("<", event), *((">", command) for command in commands)):
-            shown = getattr(thing, "frame", thing)
-            name = type(shown).__name__
+            frame = getattr(thing, "frame", None)
+            name = type(thing if frame is None else frame).__name__
             sign = "!" if name.startswith(_FAULTS) else mark
-            self._logger.debug("%.6f %s %s%s", now, sign, name, _details(thing))
+            about = details(thing, content=content) + details(frame, content=content)
+            self._logger.debug("%.6f %s %s%s", now, sign, name, about)
 
 
 def _name(mark: str, thing: object) -> str:
     frame = getattr(thing, "frame", None)
     return type(thing).__name__ if frame is None else f"{mark}{type(frame).__name__}"
-
-
-def _details(thing: object) -> str:
-    names = [part.name for part in fields(thing)] if is_dataclass(thing) else []
-    frame = getattr(thing, "frame", None)
-    names_of_frame = getattr(type(frame), "__struct_fields__", ())
-    shown = [_detail(thing, name) for name in names] + [_detail(frame, name) for name in names_of_frame]
-    return "".join(shown)
-
-
-def _detail(thing: object, name: str) -> str:
-    value = getattr(thing, name)
-    if name in _SHOWN:
-        return f" {name}={one_line(str(value))}"
-    return f" {name}×{len(value)}" if name in _COUNTED and isinstance(value, tuple) else ""  # noqa: RUF001

@@ -12,9 +12,11 @@ from pipesd.errors import UsageError
 from pipesd.lab.clock import run_virtually
 from pipesd.lab.link import LinkModel
 from pipesd.observe import LogObserver, Recorder, StatsObserver, Step, replay
+from pipesd.redact import CONTENT
 from pipesd.session import commands, events
 from pipesd.session.cloud_side import CloudSide
 from pipesd.session.edge_side import EdgeSide
+from pipesd.session.proof import Tokens
 from pipesd.session.rules import CloudRules, EdgeRules, Patience
 from pipesd.values import Sampling, Slice, TrialReport, TunerPlace
 from pipesd.wire import frames
@@ -24,6 +26,7 @@ from tests.session.world import VOCABULARY, target_path, welcome
 LOGGER = logging.getLogger("pipesd.test")
 TOKEN = 987_654
 TEXT = "the secret text"
+SECRET = "a proof"
 PLACE = 31
 
 # -- every event, command and frame, with content that can be recognised -------------------------------------
@@ -35,7 +38,9 @@ VALUES: dict[str, Any] = {
     **dict.fromkeys(("token", "seed"), TOKEN),
     **dict.fromkeys(("tokens", "feed", "end_ids", "begin_ids"), (TOKEN, TOKEN)),
     **dict.fromkeys(("message", "client", "model", "engine", "numerics", "template"), TEXT),
-    **dict.fromkeys(("vocabulary_hashes", "lease"), TEXT.encode()),
+    **dict.fromkeys(("credential", "lease"), SECRET.encode()),
+    "nonce": SECRET,
+    "vocabulary_hashes": TEXT.encode(),
     "picks": ((TOKEN,), (TOKEN,)),
     "slices": (Slice(0, PLACE, (TOKEN,), 1, False, Sampling(), TOKEN),) * 2,
     "pieces": (TEXT.encode(),),
@@ -50,12 +55,14 @@ VALUES: dict[str, Any] = {
     "arrivals": ((1, TOKEN),),
     "report": TrialReport(TOKEN, ((TOKEN, 0.5, 0.5, 0.5),), ((0.5, 0.5, True),), (0.5,), (0.5,)),
     "objective": "cost",
-    "welcome": welcome(),
+    "welcome": msgspec.structs.replace(welcome(), credential=SECRET.encode()),
 }
+TOKENS_OF_OTHERS = Tokens({}, SECRET.encode())
 
 
 def make(kind: Any, names: list[str]) -> Any:
-    return kind(**{name: VALUES.get(name, TOKEN) for name in names})
+    values = {**VALUES, "tokens": TOKENS_OF_OTHERS} if kind is events.TokensRead else VALUES
+    return kind(**{name: values.get(name, TOKEN) for name in names})
 
 
 def all_frames(union: Any) -> list[Any]:
@@ -98,6 +105,27 @@ def test_no_log_line_shows_a_token_or_text(caplog: pytest.LogCaptureFixture):
         for line in log(sample, sample, caplog=caplog):
             assert str(TOKEN) not in line, name
             assert "secret" not in line, name
+            assert SECRET not in line, name
+
+
+HOLD_CONTENT = {
+    **dict.fromkeys(("TokenDrafted", "DraftNext", "RunPass", "PassDone"), str(TOKEN)),
+    **dict.fromkeys(("PromptGiven", "Prompt", "Restore", "Draft", "Verdict"), str(TOKEN)),
+    **dict.fromkeys(("EmitTokens", "ShowDrafts"), str(TOKEN)),
+    **dict.fromkeys(("Hello", "Fault", "Refuse", "BytesRejected", "PeerRejected"), TEXT),
+    **dict.fromkeys(("FailGeneration", "CloseLink"), TEXT),
+}
+
+
+def test_if_content_is_wanted_the_lines_hold_it_and_no_secret(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG, CONTENT.name)
+    found: dict[str, str] = {}
+    for name, sample in SAMPLES:
+        for line in log(sample, sample, caplog=caplog):
+            assert SECRET not in line, name
+            assert line.isprintable()
+            found.update((name, content) for content in (str(TOKEN), TEXT) if content in line)
+    assert found == HOLD_CONTENT
 
 
 def test_every_line_has_its_moment_a_mark_and_a_name(caplog: pytest.LogCaptureFixture):

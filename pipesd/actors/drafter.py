@@ -6,6 +6,7 @@ from pipesd.actors.compute import Compute
 from pipesd.actors.mailbox import Mailbox
 from pipesd.engines.base import DraftEngine
 from pipesd.errors import EngineError, InterruptedStepError
+from pipesd.redact import log_fault
 from pipesd.session.commands import AbortStep, DraftNext, ReleaseDraft
 from pipesd.session.events import DraftFailed, EdgeEvent, StepAborted, TokenDrafted
 from pipesd.values import Proposal
@@ -56,9 +57,9 @@ class Drafter:
         except EngineError as error:
             logger.warning("! the draft model failed, and the target goes on alone: %s", error)
             return DraftFailed(order.step, str(error))
-        except Exception as error:  # what stands behind an engine may raise anything
-            logger.exception("! the draft model failed on a fault of its engine")
-            return DraftFailed(order.step, f"{type(error).__name__}: {error}")
+        except Exception:  # what stands behind an engine may raise anything
+            log_fault(logger, "! the draft model failed on a fault of its engine")
+            return DraftFailed(order.step, "its engine broke down; the log says more")
         finally:
             self._running = None
         return TokenDrafted(order.step, guess.token, guess.confidence)
@@ -67,7 +68,7 @@ class Drafter:
         try:
             await self._compute.run(lambda: self._engine.release(order.session), 0)
         except Exception:
-            logger.exception("! the draft's engine could not release session %d", order.session)
+            log_fault(logger, f"! the draft's engine could not release session {order.session}")
 
     def _guess(self, order: DraftNext) -> Proposal:
         self._engine.truncate(order.session, order.keep)

@@ -15,6 +15,8 @@ from pipesd.actors.runtime import Crew, Funnel, Hooks, crew, in_good_order
 from pipesd.actors.token_stream import TokenStream
 from pipesd.actors.tuner import Door, OwnProcess, Tuner
 from pipesd.engines.base import DraftEngine
+from pipesd.errors import LinkError
+from pipesd.redact import log_text
 from pipesd.session import commands, events
 from pipesd.session.checks import unlike
 from pipesd.session.edge_side import EdgeSide
@@ -29,6 +31,8 @@ INBOX_EVENTS = 64
 DRAFTER_ORDERS = 4_096
 TUNER_ORDERS = 2
 QUEUED_FRAMES = 1_024
+
+_TAKEN_OVER = commands.Failure("usage", "a newer prompt took the session over; read one answer at a time")
 
 _OURSELVES = 0
 """The tuner's only client at an edge."""
@@ -62,16 +66,13 @@ class EdgeRuntime:
         """What the tuner was told and has proposed."""
 
         self._funnel: Funnel[events.EdgeEvent, commands.EdgeCommand] = Funnel(
-            side,
-            self._dispatch,
-            events.DeadlineReached(),
-            inbox_limit=INBOX_EVENTS,
-            hooks=hooks,
+            side, self._dispatch, events.DeadlineReached(), inbox_limit=INBOX_EVENTS, hooks=hooks
         )
         inbox = self._funnel.inbox
         self._compute = compute
         self._drafter = Drafter(engine, compute, inbox, limit=DRAFTER_ORDERS)
         self._objective = rules.objective
+        self._pieces = engine.tokenizer.vocabulary.pieces
         self._tuner: Tuner[events.EdgeEvent] = Tuner(
             tuning or OwnProcess(), inbox, _proposed, limit=TUNER_ORDERS
         )
@@ -79,7 +80,9 @@ class EdgeRuntime:
         stall_s = None if math.isinf(silent_after_s) else silent_after_s
         limits = ConnectionLimits(queued_frames=QUEUED_FRAMES, stall_s=stall_s, stop_s=stop_s)
         self._lines = Lines(dial, inbox, limits)
-        self._link = link
+        self._link: Link | None = link
+        """The first one, until it is in use."""
+
         self._streams: dict[int, TokenStream] = {}
         self._sessions = 0
         self._welcome: Welcome | None = None
@@ -95,7 +98,9 @@ class EdgeRuntime:
         """Run the actors for the block. It is left in good order, or at once if it was cancelled."""
         async with crew() as hands:
             self._hands = hands
-            opened = self._lines.adopt(self._link, 0)
+            link, self._link = self._link, None
+            assert link is not None, "an edge runs once"
+            opened = self._lines.adopt(link, 0)
             self._hire(hands)
             self._funnel.step(opened)
             try:
@@ -143,10 +148,8 @@ class EdgeRuntime:
         self._require_link()
         self._funnel.step(wish)
         session = wish.session
-        self._end_stream(
-            session,
-            commands.Failure("usage", "a newer prompt took the session over; read one answer at a time"),
-        )
+        log_text(f"given to session {session}", wish.tokens, self._pieces)
+        self._end_stream(session, _TAKEN_OVER)
         stream = self._streams[session] = TokenStream()
         stream.on_pause = lambda paused: self._pause(session, stream, paused=paused)
         return stream
@@ -159,6 +162,21 @@ class EdgeRuntime:
         """End the generation if it still runs; what was confirmed stays in the session's text."""
         if self._streams.get(session) is stream:
             self._funnel.step(events.GenerationCancelled(session))
+
+    def take_over(self, session: int) -> None:
+        """End the answer that is read in the session, for one that needs no cloud.
+
+        Raises ``LinkError`` if all is over.
+        """
+        if self._hands is None:
+            raise LinkError("this side of the connection was closed; connect again")
+        if session in self._streams:
+            self._end_stream(session, _TAKEN_OVER)
+            self._funnel.step(events.GenerationCancelled(session))
+
+    def release(self, sequence: int) -> None:
+        """The draft engine may forget it, behind all that it was asked before."""
+        self._drafter.tell(commands.ReleaseDraft(sequence))
 
     def close_session(self, session: int) -> None:
         """The session is not needed any more."""
@@ -184,6 +202,7 @@ class EdgeRuntime:
             case commands.AbortStep():
                 self._drafter.abort(command)
             case commands.EmitTokens(session, tokens):
+                log_text(f"confirmed in session {session}", tokens, self._pieces)
                 if session in self._streams:
                     self._streams[session].push(tokens)
             case commands.ShowDrafts(session, tokens):

@@ -15,6 +15,7 @@ from pipesd.actors.tuner import Door, OwnProcess, Tuner
 from pipesd.actors.verifier import Verifier
 from pipesd.engines.base import TargetEngine
 from pipesd.engines.energy import Meter
+from pipesd.redact import log_fault
 from pipesd.session import commands, events
 from pipesd.session.cloud_side import CloudSide
 from pipesd.session.rules import CloudRules
@@ -148,7 +149,7 @@ class Gateway:
         try:
             await peer.run()
         except* Exception:
-            logger.exception("! peer %d: its connection failed on a fault of pipesd", number)
+            log_fault(logger, f"! peer {number}: its connection failed on a fault of pipesd")
             self._funnel.step(events.PeerClosed(number, "a fault of pipesd"))
         finally:
             del self._peers[number]

@@ -8,6 +8,7 @@ from pipesd.actors.mailbox import Mailbox
 from pipesd.engines.base import TargetEngine
 from pipesd.engines.energy import Meter
 from pipesd.errors import EngineError, EngineLostError
+from pipesd.redact import log_fault, log_text
 from pipesd.session.commands import ReleaseSequence, RunPass
 from pipesd.session.events import CloudEvent, PassDone, PassFailed
 from pipesd.values import Slice
@@ -53,9 +54,16 @@ class Verifier:
         except EngineError as error:
             return PassFailed(str(error), lost=isinstance(error, EngineLostError))
         except Exception:  # what stands behind an engine may raise anything
-            logger.exception("! the target model failed on a fault of its engine")
+            log_fault(logger, "! the target model failed on a fault of its engine")
             return PassFailed("its engine broke down; the cloud's log says more")
+        self._log_texts(order.slices, picks)
         return PassDone(tuple(picks), energy_j)
+
+    def _log_texts(self, slices: Sequence[Slice], picks: Sequence[tuple[int, ...]]) -> None:
+        pieces = self._engine.tokenizer.vocabulary.pieces
+        for part, picked in zip(slices, picks, strict=False):
+            log_text(f"read into sequence {part.sequence}", part.tokens, pieces)
+            log_text(f"picked in sequence {part.sequence}", picked, pieces)
 
     def _forward(self, slices: Sequence[Slice]) -> tuple[list[tuple[int, ...]], float | None]:
         if self._meter is None:
@@ -66,4 +74,4 @@ class Verifier:
         try:
             await self._compute.run(lambda: self._engine.release(order.sequence), 0)
         except Exception:
-            logger.exception("! the target's engine could not release sequence %d", order.sequence)
+            log_fault(logger, f"! the target's engine could not release sequence {order.sequence}")

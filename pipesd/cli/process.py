@@ -17,6 +17,7 @@ import click
 from pipesd.errors import PipeSDError, TraceError, UsageError
 from pipesd.observe import LogObserver
 from pipesd.page import give_up, remark
+from pipesd.redact import CONTENT, log_fault, log_to
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -92,8 +93,9 @@ def _code_of(commands: click.Group, name: str) -> int:
             say(f"{name}: the system refuses what is needed ({error.strerror or error})")
         return FAILED
     except Exception as error:  # a user is shown a sentence; a developer asks for the trace
-        logging.getLogger("pipesd").debug("! fault", exc_info=True)
-        say(f"{name}: a fault of pipesd ({type(error).__name__}: {error}); --log-level debug shows more")
+        log_fault(logging.getLogger("pipesd"), "! fault", logging.DEBUG)
+        kind, message = type(error).__name__, f": {error}" if CONTENT.isEnabledFor(logging.ERROR) else ""
+        say(f"{name}: a fault of pipesd ({kind}{message}); --log-level debug and --log-content show more")
         return FAILED
     return code if isinstance(code, int) else DONE
 
@@ -147,7 +149,7 @@ def process_options(command: Command) -> Command:
         type=click.Choice(["debug", "info", "warning"]),
         default="warning",
         show_default=True,
-        help="What is logged to standard error; debug shows every event, without its content.",
+        help="What is logged to standard error; debug shows each event, without its content.",
     )(command)
     has_uvloop = importlib.util.find_spec("uvloop") is not None
     click.option(
@@ -162,5 +164,5 @@ def process_options(command: Command) -> Command:
 
 def observers(log_level: str, name: str) -> tuple[LogObserver, ...]:
     """Set logging up as ``--log-level`` says; what shows the events of a side."""
-    logging.basicConfig(level=log_level.upper(), format="%(name)s %(message)s", stream=sys.stderr)
+    log_to(sys.stderr, log_level.upper())
     return (LogObserver(logging.getLogger(name)),)

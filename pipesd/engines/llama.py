@@ -16,6 +16,7 @@ takes several times as long; if they sleep at once, it takes half as long again 
 import ctypes
 import logging
 import os
+import re
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,9 @@ _DONE, _FULL, _ABORTED = 0, 1, 2
 _WARNING, _ERROR = 3, 4
 """Levels of llama.cpp's log."""
 
+_TOKEN_ID = re.compile(r"(?<=invalid token\[)(\d+\] = )-?\d+")
+"""Where it quotes a text."""
+
 
 class _Log:
     """What llama.cpp says goes to the log; its last error, or else warning, explains a failure."""
@@ -59,7 +63,7 @@ class _Log:
         llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
 
     def _take(self, level: int, text: bytes, _: ctypes.c_void_p) -> None:
-        line = one_line(text.decode(errors="replace").strip())
+        line = _TOKEN_ID.sub(r"\1…", one_line(text.decode(errors="replace").strip()))
         if line.strip("."):
             logger.debug("%s", line)
             if level in (_WARNING, _ERROR):

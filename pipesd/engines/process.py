@@ -36,6 +36,7 @@ from pipesd.engines.worker import (
     pack,
 )
 from pipesd.errors import EngineError, EngineLostError, InterruptedStepError, UsageError
+from pipesd.redact import CONTENT
 from pipesd.values import Slice
 from pipesd.vocabulary import Vocabulary
 
@@ -220,7 +221,7 @@ class ProcessTarget:
             child = self._child = _started(self._program)
             stage, self._stage = self._stage, "starting"
         try:
-            load = Load(self._config, logger.getEffectiveLevel())
+            load = Load(self._config, logger.getEffectiveLevel(), CONTENT.isEnabledFor(logging.CRITICAL))
             return child, _expected(Ready, child.ask(load))
         except _EndedError:
             raise EngineError(

@@ -26,6 +26,7 @@ from pipesd.errors import (
     TraceError,
     UsageError,
 )
+from pipesd.redact import log_fault, log_to, show_content
 from pipesd.values import Slice
 
 LENGTH_BYTES = 4
@@ -44,6 +45,7 @@ class Load(Message, frozen=True):
 
     config: CloudConfig
     log_level: int
+    log_content: bool = False
 
 
 class Forward(Message, frozen=True):
@@ -178,7 +180,7 @@ class Worker:
         except tuple(ERRORS.values()) as error:
             return Failed(_kind_of(error), str(error))
         except Exception:  # what stands behind an engine may raise anything
-            logger.exception("! the target model failed on a fault of its engine")
+            log_fault(logger, "! the target model failed on a fault of its engine")
             return Failed(EngineError.__name__, "its engine broke down; the cloud's log says more")
 
     def _obey(self, order: Load | Call) -> Answer:
@@ -197,7 +199,9 @@ class Worker:
                 return Tokens(tuple(engine.tokenizer.encode(letters, special=special)))
 
     def _load(self, order: Load) -> Ready:
-        logging.basicConfig(level=order.log_level, format="%(name)s %(message)s", stream=sys.stderr)
+        log_to(sys.stderr, order.log_level)
+        if order.log_content:
+            show_content()
         self._engine = open_target(order.config)
         vocabulary = self._engine.tokenizer.vocabulary
         return Ready(self._engine.identity, tuple(vocabulary.pieces), vocabulary.cutting)
@@ -249,7 +253,7 @@ def _end_after(work: Callable[[], None]) -> NoReturn:
     except BrokenPipeError:  # nobody is left to be answered
         code = 0
     except Exception:
-        logger.exception("! the process of the target model ends on a fault of pipesd")
+        log_fault(logger, "! the process of the target model ends on a fault of pipesd")
     finally:
         os._exit(code)
 

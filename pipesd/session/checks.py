@@ -1,5 +1,7 @@
 """What the edge holds its application and its cloud to."""
 
+from typing import Literal
+
 from pipesd.errors import PeerError, UsageError, one_line
 from pipesd.session.commands import Failure
 from pipesd.session.events import PromptGiven
@@ -8,8 +10,10 @@ from pipesd.vocabulary import hashes_bytes
 from pipesd.wire.frames import PROMPT_TOKENS_MAX, PROTOCOL_VERSION, Verdict, Welcome
 
 
-def check_prompt(wish: PromptGiven, confirmed: int, grant: Welcome) -> None:
-    """Raise ``UsageError`` if a prompt is impossible for a text of ``confirmed`` tokens."""
+def check_prompt(
+    wish: PromptGiven, confirmed: int, grant: Welcome, *, model: Literal["target", "draft"] = "target"
+) -> None:
+    """Raise ``UsageError`` if a prompt is impossible for a text of ``confirmed`` tokens, and this model."""
     if not 0 <= wish.base <= confirmed:
         raise UsageError(f"base: must be between 0 and {confirmed}, not {wish.base}")
     if not wish.tokens:
@@ -22,16 +26,16 @@ def check_prompt(wish: PromptGiven, confirmed: int, grant: Welcome) -> None:
         raise UsageError(f"seed: must be at least 0 and below 2**63, not {wish.seed}")
     for token in (min(wish.tokens), max(wish.tokens)):
         if not 0 <= token < grant.vocabulary_size:
-            raise UsageError(f"the prompt holds token {token}, which the target does not know")
+            raise UsageError(f"the prompt holds token {token}, which the {model} does not know")
     room = grant.context_tokens - wish.base
     if room < 2:
         raise UsageError(
-            f"the text fills the target's context of {grant.context_tokens}; begin a new session, "
+            f"the text fills the {model}'s context of {grant.context_tokens}; begin a new session, "
             "or give a base and take some of it back"
         )
     if len(wish.tokens) >= room:
         raise UsageError(
-            f"the prompt has {len(wish.tokens)} tokens, but the target's context "
+            f"the prompt has {len(wish.tokens)} tokens, but the {model}'s context "
             f"of {grant.context_tokens} has room for {room - 1}; shorten it"
         )
     if grant.greedy_only and not wish.sampling.greedy:
@@ -80,7 +84,7 @@ def check_verdict(
     if room < 0 or (room == 0 and frame.finish is None):
         raise PeerError("protocol", f"a verdict beyond the limit of {limit} tokens")
     if frame.tokens and max(frame.tokens) >= vocabulary_size:
-        raise PeerError("protocol", f"a verdict with the unknown token {max(frame.tokens)}")
+        raise PeerError("protocol", "a verdict with a token that is not in the vocabulary")
     news = (*books.suffix[: frame.accepted], *frame.tokens)
     if first_of(end_ids, news) < len(news) - (frame.finish is not None):
         raise PeerError("protocol", "a verdict with text behind an end id, or with one but no finish")

@@ -257,7 +257,7 @@ class CloudSession:
 
     def _require_known(self, tokens: tuple[int, ...]) -> None:
         if tokens and max(tokens) >= self._grant.vocabulary_size:
-            raise PeerError("protocol", f"token {max(tokens)} is not in the vocabulary")
+            raise PeerError("protocol", "a token that is not in the vocabulary")
 
     def _forget(self, epoch: int) -> None:
         """A new epoch, or the end of this one: what was not judged never will be."""

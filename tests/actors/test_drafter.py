@@ -165,20 +165,27 @@ def test_an_abort_does_not_touch_a_release():
     run_virtually(main())
 
 
-@pytest.mark.parametrize("error", [EngineError("planned"), IndexError("unplanned")], ids=["known", "unknown"])
-def test_a_failing_engine_fails_the_step_and_the_next_one_runs(error: Exception):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (EngineError("planned"), "planned"),
+        (IndexError("token 987654"), "its engine broke down; the log says more"),
+    ],
+    ids=["known", "unknown"],
+)
+def test_a_failing_engine_fails_the_step_and_the_next_one_runs(
+    error: Exception, reason: str, caplog: pytest.LogCaptureFixture
+):
     async def main() -> None:
         bench = Bench(NotingDraft(fails=error))
         async with at_work(bench.drafter.run()):
             bench.drafter.tell(step(1))
-            failed = await bench.inbox.next()
-            assert isinstance(failed, DraftFailed)
-            assert failed.step == 1
-            assert "planned" in failed.reason
+            assert await bench.inbox.next() == DraftFailed(1, reason)
             bench.drafter.tell(step(2))
             assert await bench.inbox.next() == TokenDrafted(2, 2, 0.5)
 
     run_virtually(main())
+    assert "987654" not in caplog.text
 
 
 @pytest.mark.parametrize("error", [EngineError("planned"), IndexError("unplanned")], ids=["known", "unknown"])

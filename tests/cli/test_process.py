@@ -29,6 +29,7 @@ from pipesd.errors import (
     UsageError,
 )
 from pipesd.observe import LogObserver
+from pipesd.redact import CONTENT
 
 
 @pytest.fixture
@@ -95,14 +96,19 @@ def test_a_sentence_stays_on_one_line(code_of, capsys):
     assert capsys.readouterr().err == "pipesd-test: he said\\n\\x1b[31mno\n"
 
 
-def test_a_fault_of_ours_is_named_and_its_trace_is_for_those_who_ask(code_of, capsys, caplog):
+@pytest.mark.parametrize("content", [False, True])
+def test_a_fault_of_ours_is_named_and_its_trace_is_for_those_who_ask(code_of, capsys, caplog, content: bool):
     with caplog.at_level(logging.DEBUG, "pipesd"):
+        if content:
+            caplog.set_level(logging.NOTSET, CONTENT.name)
         assert code_of(raiser(ZeroDivisionError("by zero"))) == 1
+    shown = "ZeroDivisionError: by zero" if content else "ZeroDivisionError"
     assert capsys.readouterr() == (
         "",
-        "pipesd-test: a fault of pipesd (ZeroDivisionError: by zero); --log-level debug shows more\n",
+        f"pipesd-test: a fault of pipesd ({shown}); --log-level debug and --log-content show more\n",
     )
-    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert "Traceback" in caplog.text
+    assert ("by zero" in caplog.text) == content
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])

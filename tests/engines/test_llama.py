@@ -1,5 +1,6 @@
 """A model file, its tokenizer, and its contexts: what goes wrong, and what is known of it."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,6 +157,19 @@ def test_a_call_that_makes_no_sense_is_one_sentence(load_model: Callable[[str], 
     with pytest.raises(EngineError, match=r"failed with code -1 \(.+\); the log") as caught:
         context.evaluate(cells([5], start=9, slot=0) + cells([5], start=3, slot=0))
     assert "\n" not in str(caught.value)
+
+
+def test_what_llama_says_of_a_call_quotes_no_token(
+    load_model: Callable[[str], Model], caplog: pytest.LogCaptureFixture
+) -> None:
+    context = context_of(load_model(SMALL))
+    with (
+        caplog.at_level(logging.DEBUG, "pipesd.llama"),
+        pytest.raises(EngineError, match="failed with code -1") as caught,
+    ):
+        context.evaluate(cells([1, 987_654]))
+    assert "invalid token[1] = …" in caplog.text
+    assert "987654" not in f"{caught.value} {caplog.text}"
 
 
 def test_an_interrupted_call_fails_until_it_is_allowed(load_model: Callable[[str], Model]) -> None:

@@ -10,7 +10,8 @@ TYPE_CHECKING = False  # to import it from typing would take a while
 if TYPE_CHECKING:
     from pipesd.cloud import serve
     from pipesd.config import CloudConfig, EdgeConfig
-    from pipesd.edge import Edge, Generation, Session, connect
+    from pipesd.edge import Edge, connect
+    from pipesd.edge_session import Generation, Session
     from pipesd.errors import (
         ConfigError,
         EngineError,
@@ -46,7 +47,8 @@ __version__ = "0.6.0"
 _HOMES = {
     "cloud": ("serve",),
     "config": ("CloudConfig", "EdgeConfig"),
-    "edge": ("Edge", "Generation", "Session", "connect"),
+    "edge": ("Edge", "connect"),
+    "edge_session": ("Generation", "Session"),
     "errors": (
         "ConfigError",
         "EngineError",

@@ -129,7 +129,7 @@ class Alone:
         )
         self._newest = reader
         path = await self._run(begin, 0)
-        return turn, path, conversation.begin(turn, text)
+        return turn, path, conversation.begin(turn, text, verified=self.verified)
 
     async def _run(self, work: Callable[[], T], tokens: int) -> T:
         return await self._compute.run(work, tokens)

@@ -33,6 +33,12 @@ class Talker(Protocol):
     async def reset(self) -> None:
         """Forget the conversation."""
 
+    def set_private(self, on: bool) -> str:
+        """Have the device alone answer from now on, or no more; what a person should know of that.
+
+        Raises ``UsageError`` if that cannot be.
+        """
+
     def stats(self) -> str:
         """Figures of the conversation so far, one or more lines."""
 
@@ -51,10 +57,11 @@ class Console(Protocol):
         ``UsageError`` if it is not text.
         """
 
-    async def write(self, text: str) -> None:
+    async def write(self, text: str, *, verified: bool = True) -> None:
         """Show a stretch of an answer, in the place of what was previewed; returns when it has been taken.
 
-        The stretch is empty if there is nothing but that to be taken back.
+        The stretch is empty if there is nothing but that to be taken back. What no target has confirmed is
+        shown so that a person sees that.
         """
 
     async def preview(self, text: str) -> None:
@@ -106,6 +113,11 @@ async def _reset(talker: Talker, console: Console) -> bool:
     return True
 
 
+async def _set_private(on: bool, talker: Talker, console: Console) -> bool:
+    await console.say(talker.set_private(on))
+    return True
+
+
 async def _stats(talker: Talker, console: Console) -> bool:
     for line in talker.stats().splitlines():
         await console.say(line)
@@ -119,11 +131,19 @@ async def _exit(_: Talker, __: Console) -> bool:
 COMMANDS: Mapping[str, Command] = {
     "/help": Command("list these commands", _help),
     "/reset": Command("forget the conversation", _reset),
+    "/private on": Command(
+        "let the draft model alone answer: nothing leaves this device", partial(_set_private, True)
+    ),
+    "/private off": Command(
+        "take private turns back, and go on with the target", partial(_set_private, False)
+    ),
     "/stats": Command("give figures of the conversation so far", _stats),
     "/exit": Command("end the chat, as Ctrl-D does; Ctrl-C only stops an answer", _exit),
 }
 
-_LIKE_A_COMMAND = re.compile(r"/\S*")
+_LIKE_A_COMMAND = re.compile(r"/\S*|/private\b.*")
+_PRIVATE = re.compile(r"/private\b.*")
+"""Never sent, however it is misspelt: what follows is meant to stay here."""
 
 
 # -- with a person ------------------------------------------------------------------------------------------
@@ -209,6 +229,8 @@ async def _take_piped(talker: Talker, console: Console) -> bool:
         return False
     if command := COMMANDS.get(line):
         return await command.run(talker, console)
+    if _PRIVATE.fullmatch(line):
+        raise UsageError(f"there is no command {one_line(line)}; it is /private on or /private off")
     if line:
         await _Answer(console).stream(talker, line)
     await console.write("\n")
@@ -240,10 +262,10 @@ class _Answer:
                 await self._console.write("")
 
     async def _show(self, piece: Piece) -> None:
-        if not piece.verified:
+        if piece.preview:
             self._is_previewed = True
             await self._console.preview(piece.text)
         elif piece.text or self._is_previewed:
             self._is_previewed = False
             self.last_text = piece.text or self.last_text
-            await self._console.write(piece.text)
+            await self._console.write(piece.text, verified=piece.verified)

@@ -1,14 +1,19 @@
 """The clouds that an edge may connect to."""
 
+import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from pipesd.actors.link import Link, open_tcp_link
-from pipesd.errors import LinkError
+from pipesd.errors import LinkError, PeerError, RefusedError
+
+T = TypeVar("T")
+logger = logging.getLogger("pipesd.edge")
 
 
 class Clouds:
-    """Their addresses; the one that answered first comes first."""
+    """Their addresses; the one that is called first comes first."""
 
     def __init__(
         self, addresses: Sequence[tuple[str, int]], timeout_s: float, context: ssl.SSLContext | None
@@ -22,14 +27,23 @@ class Clouds:
         """Where the first one is."""
         return self._addresses[0][0]
 
-    async def first(self) -> Link:
-        """Connect to the first that answers. Raises ``LinkError``, of the last one, if none does."""
-        for _ in self._addresses[1:]:
+    async def one_of(self, enter: Callable[[], Awaitable[T]]) -> T:
+        """What ``enter`` gives with the first one where it does not fail.
+
+        If it fails with all, raises what a cloud without room said, who may be tried again, or what the last
+        one did: ``LinkError``, ``PeerError`` or ``RefusedError``.
+        """
+        failures: list[LinkError | PeerError | RefusedError] = []
+        for _ in self._addresses:
             try:
-                return await self.dial(0)
-            except LinkError:
+                return await enter()
+            except (LinkError, PeerError, RefusedError) as failure:
+                failures.append(failure)
+                if len(self._addresses) > 1:
+                    logger.warning("%s:%d: %s", *self._addresses[0], failure)
                 self._addresses.append(self._addresses.pop(0))
-        return await self.dial(0)
+        busy = (each for each in failures if isinstance(each, RefusedError) and each.code == "busy")
+        raise next(busy, failures[-1])
 
     async def dial(self, number: int) -> Link:
         """Connect to one of them. Raises ``LinkError``."""

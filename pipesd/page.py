@@ -54,8 +54,8 @@ class Page:
     def __init__(self, output: TextIO) -> None:
         self._output = output
         self._preview = Preview()
-        self._shows_drafts = os.environ.get("TERM") != "dumb"
-        """A dumb terminal cannot take anything back."""
+        self._is_smart = os.environ.get("TERM") != "dumb"
+        """A dumb terminal cannot take anything back, nor show it dim."""
 
         self._lock = threading.Lock()
 
@@ -64,15 +64,19 @@ class Page:
         with self._lock:
             self._preview = Preview()
 
-    def write(self, text: str) -> None:
-        """Write ``text`` to stay, in the place of the drafts. Raises as ``put`` does."""
+    def write(self, text: str, *, verified: bool = True) -> None:
+        """Write ``text`` to stay, in the place of the drafts, and dim unless it is verified.
+
+        Raises as ``put`` does.
+        """
         with self._lock:
-            put(self._output, self._preview.write(text, self._size()[0]))
+            dim = self._is_smart and not verified
+            put(self._output, self._preview.write(text, self._size()[0], dim=dim))
 
     def preview(self, text: str) -> None:
         """Write drafts dim, behind those that are shown. Raises as ``put`` does."""
         with self._lock:
-            if self._shows_drafts:
+            if self._is_smart:
                 put(self._output, self._preview.show(text, *self._size()))
 
     def end_line(self) -> None:

@@ -1,4 +1,6 @@
-"""Text on a terminal that is shown dim, and taken back when the true text comes. Pure: gives what to write.
+"""Text on a terminal that is shown dim, and what of it is taken back when the true text comes.
+
+Pure: gives what to write. Dim is what no target has confirmed.
 
 The rows that it covers are counted as the terminal fills them, so that the cursor finds back to where it
 began. Behind the last column a cursor waits until something follows, and cannot be sent there: so the last
@@ -86,12 +88,12 @@ class Preview:
         self._rows = end.row
         return f"{_DIM}{text}{_NORMAL}"
 
-    def write(self, text: str, width: int) -> str:
-        """Write ``text`` to stay, in the place of what is dim."""
+    def write(self, text: str, width: int, *, dim: bool = False) -> str:
+        """Write ``text`` to stay, in the place of what may be taken back."""
         back = self._take_back()
         self._is_full = False
         self._end.advance(text, width)
-        return back + text
+        return back + (f"{_DIM}{text}{_NORMAL}" if dim and text else text)
 
     def remark(self, line: str, width: int, height: int) -> str:
         """Write a line that is no part of the text, below what stays; the rest follows below that."""

@@ -44,7 +44,7 @@ class _Writing:
         self._remarks = remarks
         self._thread = ThreadCompute("pipesd-output")
 
-    async def write(self, text: str) -> None:
+    async def write(self, text: str, *, verified: bool = True) -> None:
         """Show a stretch of an answer. Raises as ``put`` does."""
         await self._thread.run(partial(put, self._answers, text), 0)
 
@@ -98,12 +98,12 @@ class TerminalConsole(_Writing):
         self._interrupted = False
         """Whether an interrupt has had no effect yet."""
 
-    async def write(self, text: str) -> None:
+    async def write(self, text: str, *, verified: bool = True) -> None:
         """Show a stretch of an answer, in the place of what was previewed. Raises as ``put`` does."""
         if self._page is None:
             await super().write(text)
         else:
-            await self._thread.run(partial(self._page.write, text), 0)
+            await self._thread.run(partial(self._page.write, text, verified=verified), 0)
 
     async def preview(self, text: str) -> None:
         """Show it dim; the next ``write`` takes it back."""

@@ -15,14 +15,17 @@ from pipesd.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of text, confirmed unless it says otherwise."""
+    """A stretch of text."""
 
     text: str
     """Whole characters; may be empty when the tokens show nothing yet."""
 
     tokens: tuple[int, ...]
     verified: bool = True
-    """If not, the draft model guessed it; the next verified piece takes its place."""
+    """If not, the draft model guessed it, and no target has confirmed it."""
+
+    preview: bool = False
+    """Whether the next piece that is none takes the place of it; it is not verified then."""
 
     def __str__(self) -> str:
         return self.text

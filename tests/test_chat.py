@@ -39,6 +39,7 @@ class Stage:
         """Each behind what was shown before it."""
 
         self.is_previewed = False
+        self.unverified = ""
         self._lines = list(typed)
         self._stop: Act | None = None
 
@@ -62,9 +63,10 @@ class Stage:
         self.previews.append(self.transcript + "|" + text)
         self.is_previewed = True
 
-    async def write(self, text: str) -> None:
+    async def write(self, text: str, *, verified: bool = True) -> None:
         assert text or self.is_previewed, "nothing was written"
         self.is_previewed = False
+        self.unverified += "" if verified else text
         if text == self.stalled_by:
             await asyncio.Event().wait()
         self.transcript += text
@@ -91,6 +93,7 @@ class Speaker:
         """Answers that were begun and are over, however that came."""
 
         self.reset_fails: Exception | None = None
+        self.is_private = False
         self._answers = list(answers)
 
     async def answer(self, line: str) -> AsyncGenerator[Piece, None]:
@@ -99,9 +102,9 @@ class Speaker:
             for step in self._answers.pop(0):
                 await self._wait(step)
                 if isinstance(step, str):
-                    yield Piece(step, (1,))
+                    yield Piece(step, (1,), verified=not self.is_private)
                 elif isinstance(step, Drafts):
-                    yield Piece(step.text, (2,), verified=False)
+                    yield Piece(step.text, (2,), verified=False, preview=True)
         finally:
             await asyncio.sleep(1)  # ending takes a while too
             self.ended += 1
@@ -120,6 +123,10 @@ class Speaker:
         if self.reset_fails is not None:
             raise self.reset_fails
         self.told.append("(reset)")
+
+    def set_private(self, on: bool) -> str:
+        self.is_private = on
+        return "private" if on else "public"
 
     def stats(self) -> str:
         return f"{len(self.told)} told\n{self.ended} ended"
@@ -167,10 +174,12 @@ def test_the_commands() -> None:
     play(speaker, stage)
     assert stage.transcript == lines(
         "> /help",
-        "[/help   list these commands]",
-        "[/reset  forget the conversation]",
-        "[/stats  give figures of the conversation so far]",
-        "[/exit   end the chat, as Ctrl-D does; Ctrl-C only stops an answer]",
+        "[/help         list these commands]",
+        "[/reset        forget the conversation]",
+        "[/private on   let the draft model alone answer: nothing leaves this device]",
+        "[/private off  take private turns back, and go on with the target]",
+        "[/stats        give figures of the conversation so far]",
+        "[/exit         end the chat, as Ctrl-D does; Ctrl-C only stops an answer]",
         "> Hello",
         "Hi",
         "> /stats",
@@ -186,12 +195,16 @@ def test_the_commands() -> None:
 def test_help_names_every_command() -> None:
     stage = Stage("/help")
     play(Speaker(), stage)
-    assert [line.split()[0] for line in stage.transcript.splitlines()[1:]] == [
-        f"[{word}" for word in COMMANDS
-    ]
+    shown = stage.transcript.splitlines()[1:]
+    assert len(shown) == len(COMMANDS)
+    for line, (word, command) in zip(shown, COMMANDS.items(), strict=True):
+        assert line.startswith(f"[{word} ")
+        assert line.endswith(f" {command.help}]")
 
 
-@pytest.mark.parametrize("line", ["/", "/bye", "/Exit", "/etc/hosts"])
+@pytest.mark.parametrize(
+    "line", ["/", "/bye", "/Exit", "/etc/hosts", "/private", "/private  on", "/private ON", "/private please"]
+)
 def test_a_single_word_like_a_command_is_not_sent(line: str) -> None:
     stage, speaker = Stage(line), Speaker()
     play(speaker, stage)
@@ -199,6 +212,16 @@ def test_a_single_word_like_a_command_is_not_sent(line: str) -> None:
         f"> {line}\n[there is no command {line}; /help lists them, a space first sends it]\n"
     )
     assert speaker.told == []
+
+
+def test_private_turns_are_switched_on_and_off_and_their_answers_are_shown_as_unverified() -> None:
+    stage = Stage("one", "/private on", "two", "/private off", "three")
+    speaker = Speaker(["1"], ["2"], ["3"])
+    play(speaker, stage)
+    assert stage.transcript == lines(
+        "> one", "1", "> /private on", "[private]", "> two", "2", "> /private off", "[public]", "> three", "3"
+    )
+    assert stage.unverified == "2"
 
 
 def test_a_hint_shows_no_control_characters() -> None:
@@ -444,10 +467,12 @@ def test_commands_of_a_script_leave_the_answers_alone() -> None:
         "1",
         "[1 told]",
         "[1 ended]",
-        "[/help   list these commands]",
-        "[/reset  forget the conversation]",
-        "[/stats  give figures of the conversation so far]",
-        "[/exit   end the chat, as Ctrl-D does; Ctrl-C only stops an answer]",
+        "[/help         list these commands]",
+        "[/reset        forget the conversation]",
+        "[/private on   let the draft model alone answer: nothing leaves this device]",
+        "[/private off  take private turns back, and go on with the target]",
+        "[/stats        give figures of the conversation so far]",
+        "[/exit         end the chat, as Ctrl-D does; Ctrl-C only stops an answer]",
         "2",
     )
     assert speaker.told == ["one", "(reset)", "two"]
@@ -458,6 +483,21 @@ def test_every_other_line_of_a_script_is_a_prompt() -> None:
     speaker = Speaker(["1"], ["2"], ["3"], ["4"])
     play(speaker, Stage(*prompts, interactive=False))
     assert speaker.told == prompts
+
+
+@pytest.mark.parametrize("line", ["/private", "/private  on", "/private ON", "/private off "])
+def test_a_script_that_misspells_private_ends_before_it_tells_what_should_stay(line: str) -> None:
+    stage, speaker = Stage(line, "a secret", interactive=False), Speaker(["1"])
+    with pytest.raises(UsageError, match=r"line 1: .*it is /private on or /private off"):
+        play(speaker, stage)
+    assert speaker.told == []
+
+
+def test_a_script_may_be_private() -> None:
+    stage = Stage("/private on", "one", "/private off", "two", interactive=False)
+    play(Speaker(["1"], ["2"]), stage)
+    assert stage.transcript == lines("[private]", "1", "[public]", "2")
+    assert stage.unverified == "1"
 
 
 def test_a_mistake_of_a_script_ends_it_and_names_the_line() -> None:

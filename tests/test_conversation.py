@@ -144,12 +144,14 @@ def test_the_reason_of_an_end_is_passed_on(finish):
 def test_drafts_are_previewed_one_behind_the_other_until_the_text_takes_their_place():
     conversation = conversation_of()
     answer = begun(conversation, conversation.turn("Hi"))
-    assert answer.preview((WATER,)) == Piece(" water", (WATER,), verified=False)
-    assert answer.preview((LIGHT, STONE)) == Piece(" light stone", (LIGHT, STONE), verified=False)
+    assert answer.preview((WATER,)) == Piece(" water", (WATER,), verified=False, preview=True)
+    assert answer.preview((LIGHT, STONE)) == Piece(
+        " light stone", (LIGHT, STONE), verified=False, preview=True
+    )
     assert conversation.length == len(HI), "a preview has grown the text"
     assert answer.kept_tokens == 0
     assert answer.take((STONE,)) == Piece(" stone", (STONE,))
-    assert answer.preview((WATER, IM_END)) == Piece(" water", (WATER, IM_END), verified=False)
+    assert answer.preview((WATER, IM_END)) == Piece(" water", (WATER, IM_END), verified=False, preview=True)
     assert answer.take((LIGHT, IM_END)) == Piece(" light", (LIGHT, IM_END))
     assert conversation.length == len(HI) + 3
     assert answer.conclude("stop") == "stop"

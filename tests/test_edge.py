@@ -16,11 +16,12 @@ from pipesd.actors.runtime import Hooks
 from pipesd.alone import Alone
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.edge import Edge
+from pipesd.edge_session import Result, Session
 from pipesd.engines.alone import target_alone
 from pipesd.engines.scripted import ScriptedDraft, ScriptedTarget, ScriptedTokenizer
 from pipesd.errors import ConfigError, LinkError, RefusedError, UsageError
 from pipesd.lab.clock import run_virtually
-from pipesd.lab.link import LinkModel, memory_link
+from pipesd.lab.link import LinkModel, MemoryLink, memory_link
 from pipesd.planner.policies import POLICIES
 from pipesd.planner.trigger import Thresholds
 from pipesd.session.tuned import Learned
@@ -127,7 +128,7 @@ def test_words_that_the_draft_does_not_know_are_shown():
 def test_an_answer_that_a_stop_string_ended_is_over_before_its_last_piece_is_read():
     """The reader may take its time with that, and the cloud may go meanwhile."""
 
-    async def main() -> edge.Result | None:
+    async def main() -> Result | None:
         async with AsyncExitStack() as cloud_side:
             gateway = await cloud_side.enter_async_context(clouded())
             async with connected(gateway) as connection, connection.session() as session:
@@ -498,7 +499,7 @@ def test_a_session_of_a_closed_connection_says_so():
     async def main() -> None:
         async with clouded() as gateway:
             async with connected(gateway) as connection:
-                session = edge.Session(connection)
+                session = Session(connection._means)
             with pytest.raises(LinkError, match="closed"):
                 await text_of(aiter(session.generate("Hello")))
 
@@ -594,3 +595,53 @@ async def test_a_cloud_without_a_free_connection_is_called_again(caplog: pytest.
 async def _one_answer(settings: EdgeConfig) -> str:
     async with edge.connect(settings) as connection:
         return await text_of(connection.generate("two", tokens_max=5))
+
+
+async def test_a_first_cloud_that_lets_nobody_in_is_left_for_the_next_one(caplog: pytest.LogCaptureFixture):
+    plain = CloudConfig(engine="scripted", listen="127.0.0.1:0")
+    async with cloud.serve(replace(plain, connections_max=1)) as full, cloud.serve(plain) as roomy:
+        one, two = (f"127.0.0.1:{each.address[1]}" for each in (full, roomy))
+        settings = EdgeConfig(engine="scripted", tuner="off", cloud=one)
+        async with edge.connect(settings):
+            said = await _one_answer(replace(settings, cloud=f"{one},{two}"))
+    assert said == as_text(the_target_says("two", tokens_max=5))
+    assert f"{one}: the cloud refused the connection: no connection is free" in caplog.text
+
+
+@pytest.mark.parametrize("agreement", [0.95, 1.0])
+def test_what_is_written_in_ten_seconds_without_a_cloud_is_unverified_and_then_judged(agreement: float):
+    """On a clock that shows what came when: the cloud is away from the first second to the eleventh."""
+    asked = the_target_says("The sea", 400)
+    verified: list[int] = []
+    seen: list[tuple[float, bool, int]] = []
+
+    async def main() -> None:
+        now = asyncio.get_running_loop().time
+        async with clouded() as gateway:
+
+            async def dial(_: int) -> MemoryLink:
+                if now() < 11.0:
+                    raise LinkError("the cloud is away")
+                ours, theirs = memory_link(WAY, WAY)
+                gateway.accept(theirs)
+                return ours
+
+            ours, theirs = memory_link(WAY, WAY)
+            gateway.accept(theirs)
+            asyncio.get_running_loop().call_at(1.0, ours.abort)
+            config = EdgeConfig(**{**SETTINGS, "tokens_max": 400, "offline": "draft"})  # type: ignore[arg-type]
+            draft, compute = ScriptedDraft(agreement=agreement), ModelledCompute(Pace(0.045))
+            async with edge.connect_over(config, ours, draft, compute, Hooks(), dial) as connection:
+                async for piece in connection.generate("The sea"):
+                    assert piece.preview != piece.verified
+                    seen.append((now(), piece.verified, len(piece.tokens)))
+                    verified.extend(piece.tokens if piece.verified else ())
+
+    run_virtually(main())
+    assert verified == asked
+    away = [(is_verified, tokens) for when, is_verified, tokens in seen if 1.0 < when < 11.0]
+    assert not any(is_verified for is_verified, _ in away)
+    assert sum(tokens for _, tokens in away) > 150, "a draft takes 45 ms"
+    judged = [tokens for when, is_verified, tokens in seen if 11.0 <= when < 16.0 and is_verified]
+    if agreement == 1.0:
+        assert sum(judged) > 150, "what was right is confirmed, window by window, and not drafted again"

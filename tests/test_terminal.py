@@ -56,6 +56,9 @@ class Echo:
     async def reset(self) -> None:
         self.told.clear()
 
+    def set_private(self, on: bool) -> str:
+        return f"private: {on}"
+
     def stats(self) -> str:
         return f"{len(self.told)} told"
 

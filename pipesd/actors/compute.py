@@ -147,17 +147,19 @@ class ModelledCompute:
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
         self._interrupted: asyncio.Event | None = None
+        self._machine = asyncio.Lock()
 
     async def run(self, work: Callable[[], T], tokens: int) -> T:
         """Wait for as long as the modelled machine would take, then do the work at once."""
-        self._interrupted = asyncio.Event()
-        try:
-            async with asyncio.timeout(self._pace.cost_s(tokens)):
-                await self._interrupted.wait()
-        except TimeoutError:
-            return work()
-        finally:
-            self._interrupted = None
+        async with self._machine:
+            self._interrupted = asyncio.Event()
+            try:
+                async with asyncio.timeout(self._pace.cost_s(tokens)):
+                    await self._interrupted.wait()
+            except TimeoutError:
+                return work()
+            finally:
+                self._interrupted = None
         raise InterruptedStepError("the step was interrupted")
 
     def interrupt(self) -> None:

@@ -17,11 +17,11 @@ class Told(NamedTuple):
     """Tokens that were not read before; none at the end."""
 
     tokens: tuple[int, ...]
-    verified: bool
-    """If not, they are drafts, in whose place what is told next and verified comes."""
+    preview: bool
+    """Whether they are drafts, in whose place what is told next and is no preview comes."""
 
 
-_END = Told((), True)
+_END = Told((), preview=False)
 
 
 class TokenStream:
@@ -44,7 +44,7 @@ class TokenStream:
     def push(self, tokens: tuple[int, ...]) -> None:
         """More text; drafts that were not read yet are of no interest any more."""
         self._forget_drafts()
-        self._unread.append(Told(tokens, verified=True))
+        self._unread.append(Told(tokens, preview=False))
         self.unread_tokens += len(tokens)
         self._changed.set()
         if self.unread_tokens > UNREAD_TOKENS_MAX and not self._paused:
@@ -53,7 +53,7 @@ class TokenStream:
 
     def show(self, tokens: tuple[int, ...]) -> None:
         """Drafts that nobody confirms for now."""
-        self._unread.append(Told(tokens, verified=False))
+        self._unread.append(Told(tokens, preview=True))
         self._changed.set()
 
     def end(self, how: commands.FinishGeneration | commands.Failure) -> None:
@@ -66,7 +66,7 @@ class TokenStream:
         self._changed.set()
 
     def _forget_drafts(self) -> None:
-        while self._unread and not self._unread[-1].verified:
+        while self._unread and self._unread[-1].preview:
             self._unread.pop()
 
     async def next(self) -> Told:
@@ -83,7 +83,7 @@ class TokenStream:
             self._changed.clear()
             await self._changed.wait()
         told = self._unread.popleft()
-        if told.verified:
+        if not told.preview:
             self.unread_tokens -= len(told.tokens)
         if self._paused and self.unread_tokens <= UNREAD_TOKENS_MAX // 4:
             self._paused = False

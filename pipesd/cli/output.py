@@ -50,7 +50,7 @@ class Writer:
             try:
                 async with aclosing(pieces):
                     async for piece in pieces:
-                        if piece.verified:
+                        if not piece.preview:
                             timing.note()
                             self._text.append(piece.text)
                             self._tokens += piece.tokens
@@ -67,10 +67,11 @@ class Writer:
     async def _show(self, piece: Piece) -> None:
         """At a terminal also what nobody has confirmed yet, until something is."""
         if self._page is not None:
-            self._is_previewed = not piece.verified
-            show = self._page.write if piece.verified else self._page.preview
+            self._is_previewed = piece.preview
+            page = self._page
+            show = page.preview if piece.preview else partial(page.write, verified=piece.verified)
             await self._output.run(partial(show, piece.text), 0)
-        elif piece.text and piece.verified and not self._as_json:
+        elif piece.text and not piece.preview and not self._as_json:
             await self._output.run(partial(put, sys.stdout, piece.text), 0)
 
     def conclude(self, summary: Summary, prompt_ids: Sequence[int], kept_tokens: int) -> None:

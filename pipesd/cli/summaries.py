@@ -3,7 +3,8 @@
 from pipesd.actors.connection import LinkStatistics
 from pipesd.alone import Alone, AloneAnswer
 from pipesd.cli.output import Timing
-from pipesd.edge import Edge, Generation
+from pipesd.edge import Edge
+from pipesd.edge_session import Generation
 from pipesd.session.energy import MICRO
 from pipesd.summary import Summary
 
@@ -12,6 +13,18 @@ def edge_summary(edge: Edge, answer: Generation, timing: Timing, before: LinkSta
     """Of an answer that is complete; ``before`` is what had crossed the link when it began."""
     assert answer.result is not None, "an answer without a result"
     stats, crossed, source = answer.result.stats, edge.statistics(), edge.welcome.energy
+    modelled = edge.config.engine == "replay" or edge.config.draft_ms > 0
+    if answer.private:
+        return Summary(
+            tokens=stats.tokens,
+            finish=answer.result.finish,
+            elapsed_ms=timing.elapsed_ms,
+            first_token_ms=timing.first_token_ms,
+            passes=0,
+            drafted=stats.drafted,
+            modelled=modelled,
+            verified=False,
+        )
     return Summary(
         tokens=stats.tokens,
         finish=answer.result.finish,
@@ -26,7 +39,7 @@ def edge_summary(edge: Edge, answer: Generation, timing: Timing, before: LinkSta
         useful_j=stats.useful_uj / MICRO if source else None,
         rejected_j=(stats.energy_uj - stats.useful_uj) / MICRO if source else None,
         energy_source=source,
-        modelled=edge.config.engine == "replay" or edge.config.draft_ms > 0,
+        modelled=modelled,
     )
 
 

@@ -18,7 +18,9 @@ from pipesd.chat import Talker, chat
 from pipesd.cli.output import Timing, Writer, say_ids
 from pipesd.cli.process import signals, terminate
 from pipesd.cli.summaries import alone_summary, edge_summary
-from pipesd.edge import Edge, Generation
+from pipesd.edge import Edge
+from pipesd.edge_session import Generation
+from pipesd.errors import UsageError
 from pipesd.page import logging_to
 from pipesd.session.tuned import Tuned
 from pipesd.summary import Summary, total
@@ -81,7 +83,7 @@ class _Figures:
         timing, ids = Timing(), list[int]()
         async with aclosing(aiter(answer)) as pieces:
             async for piece in pieces:
-                if piece.verified:
+                if not piece.preview:
                     timing.note()
                     ids += piece.tokens
                 yield piece
@@ -109,24 +111,37 @@ class EdgeTalker:
         self._sessions = sessions
         self._stop = stop
         self._figures = _Figures(show_ids)
+        self._is_private = False
 
     async def reset(self) -> None:
-        """Begin a new session."""
+        """Begin a new session, as private as the last one."""
         await self._sessions.aclose()
         self._session = await self._sessions.enter_async_context(self._edge.session())
         self._figures.clear()
 
     def answer(self, line: str) -> AsyncGenerator[Piece, None]:
-        """The target's answer, as it is confirmed."""
-        before, answer = self._edge.statistics(), self._session.generate(line, stop=self._stop)
+        """The target's answer, as it is confirmed, or the draft model's own."""
+        answer = self._session.generate(line, stop=self._stop, private=self._is_private)
+        before = self._edge.statistics()
         return self._figures.passed_on(
             answer, lambda timing: edge_summary(self._edge, answer, timing, before)
         )
+
+    def set_private(self, on: bool) -> str:
+        """From now on the draft model alone answers, or the target again, which knows nothing of that."""
+        self._is_private = on
+        if on:
+            return "private: the draft model alone answers, unverified, and nothing leaves this device"
+        private = self._session.length - self._session.public_length
+        self._session.leave_private()
+        return f"not private: the target answers, and knows nothing of {private} tokens, which are taken back"
 
     def stats(self) -> str:
         """Who answers, and what it took."""
         welcome = self._edge.welcome
         about = f"target {welcome.model}, {welcome.numerics} numerics; text of {self._session.length} tokens"
+        if private := self._session.length - self._session.public_length:
+            about += f", the last {private} private"
         tuned = self._edge.tuned
         return self._figures.text(about if tuned.trial is None else f"{about}\n{_tuning(tuned)}")
 
@@ -157,6 +172,16 @@ class AloneTalker:
         """The model's answer, token by token."""
         answer = self._model.generate(line, stop=self._stop)
         return self._figures.passed_on(answer, lambda timing: alone_summary(self._model, answer, timing))
+
+    def set_private(self, on: bool) -> str:
+        """There is nothing to be switched. Raises ``UsageError`` where privacy cannot be had."""
+        if self._model.verified:
+            raise UsageError("the target answers here, and no draft model is there to be private with")
+        if not on:
+            raise UsageError(
+                "everything is private here: there is no cloud; start it without --policy edge-only"
+            )
+        return "everything is private here: there is no cloud"
 
     def stats(self) -> str:
         """Who answers, and what it took."""

@@ -144,7 +144,7 @@ class User:
         try:
             self._leave_if_enough(stream, heard, turn)
             while (told := await stream.next()).tokens:
-                heard.take(told.tokens, verified=told.verified)
+                heard.take(told.tokens, verified=not told.preview)
                 self._leave_if_enough(stream, heard, turn)
         except LinkError:
             if self._trip.offline != "stop":

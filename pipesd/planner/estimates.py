@@ -139,6 +139,11 @@ class Line:
         return self.fixed.value + self.slope.value * tokens
 
 
+def prepare() -> None:
+    """Load what a ``LineFit`` needs, which takes most of a second, before anybody waits for it."""
+    import scipy.stats  # noqa: F401, PLC0415 - slow to load
+
+
 class LineFit:
     """A Theil-Sen line through the last ``WINDOW`` points, with neither part below zero.
 
@@ -146,8 +151,7 @@ class LineFit:
     """
 
     def __init__(self) -> None:
-        # Imported here, before anything is timed: it takes most of a second.
-        from scipy.stats import theilslopes  # noqa: PLC0415
+        from scipy.stats import theilslopes  # noqa: PLC0415 - see ``prepare``
 
         self._theilslopes = theilslopes
         self._run = _Run()

@@ -233,6 +233,16 @@ def test_modelled_work_without_tokens_is_free():
     assert run_virtually(main()) == 0.0
 
 
+def test_modelled_work_of_two_is_done_one_after_the_other():
+    async def main() -> list[float]:
+        compute = ModelledCompute(Pace(0.5))
+        async with asyncio.TaskGroup() as group:
+            works = [group.create_task(compute.run(now, 1)) for _ in range(3)]
+        return [work.result() for work in works]
+
+    assert run_virtually(main()) == [0.5, 1.0, 1.5]
+
+
 def test_modelled_work_raises_what_it_raises():
     async def main() -> None:
         compute = ModelledCompute(Pace(0.5))

@@ -16,15 +16,15 @@ from tests.actors.helpers import turns
 
 DONE = FinishGeneration(0, "stop", GenerationStats(tokens=3))
 LOST = Failure("link", "the connection was lost")
-END = Told((), verified=True)
+END = Told((), preview=False)
 
 
 def sure(*tokens: int) -> Told:
-    return Told(tokens, verified=True)
+    return Told(tokens, preview=False)
 
 
 def unsure(*tokens: int) -> Told:
-    return Told(tokens, verified=False)
+    return Told(tokens, preview=True)
 
 
 async def rest_of(stream: TokenStream) -> list[Told]:
@@ -129,7 +129,7 @@ def test_whoever_reads_at_whatever_pace_gets_all_that_was_pushed(deeds: list[tup
 
         async def take() -> None:
             told = await stream.next()
-            if told.verified:
+            if not told.preview:
                 read.extend(told.tokens)
             assert stream.unread_tokens == len(pushed) - len(read)
 

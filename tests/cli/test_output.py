@@ -125,7 +125,7 @@ async def test_an_answer_without_a_token_is_an_answer(capsys):
 
 # --- drafts that nobody has confirmed -------------------------------------------------------------------
 
-UNVERIFIED = Piece("fourth", (8, 9), verified=False)
+UNVERIFIED = Piece("fourth", (8, 9), verified=False, preview=True)
 """Drafts, in whose place the last of ``PIECES`` comes."""
 
 
@@ -173,6 +173,17 @@ async def test_at_a_terminal_drafts_are_dim_until_the_text_takes_their_place(mon
         writer.conclude(SUMMARY, (), 5)
         assert screen.look().text.startswith("Né so")
         assert screen.look().cursor[1] == 0
+
+
+async def test_at_a_terminal_what_stays_unverified_stays_dim(monkeypatch: pytest.MonkeyPatch):
+    with terminal() as screen:
+        monkeypatch.setattr(sys, "stdout", screen.device)
+        private = [Piece(word, (1,), verified=False) for word in ("mine", " alone")]
+        writer = Writer(as_json=False, show_ids=False)
+        await writer.write_all(Seen(screen, *private).read())
+        writer.conclude(SUMMARY, (), 2)
+        assert screen.look().dim_text == "mine alone"
+        assert screen.look().text == "mine alone"
 
 
 @pytest.mark.parametrize("as_json", [False, True])

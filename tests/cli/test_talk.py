@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -15,7 +15,7 @@ from pipesd.cli.output import Timing, Writer
 from pipesd.cli.talk import AloneTalker, EdgeTalker, write_alone
 from pipesd.cloud import serve
 from pipesd.config import CloudConfig, EdgeConfig
-from pipesd.edge import Generation, connect
+from pipesd.edge import connect
 from pipesd.engines.alone import answer_alone
 from pipesd.engines.scripted import ScriptedTarget
 from pipesd.errors import UsageError
@@ -23,6 +23,9 @@ from pipesd.planner.trigger import Thresholds
 from pipesd.summary import UNVERIFIED, Summary
 from pipesd.text import Piece
 from pipesd.values import Sampling, TunerPlace
+
+if TYPE_CHECKING:
+    from pipesd.edge_session import Generation
 
 CLOUD = CloudConfig(engine="scripted", listen="127.0.0.1:0", tokens_max=10)
 EDGE = EdgeConfig(engine="scripted", tokens_max=10, tuner="off")
@@ -158,7 +161,7 @@ class Unsure:
 
     prompt_ids = (7, 8)
     kept_tokens = 2
-    pieces = (Piece("so", (9,), verified=False), Piece("it", (1,)), Piece("", (2,)))
+    pieces = (Piece("so", (9,), verified=False, preview=True), Piece("it", (1,)), Piece("", (2,)))
 
     async def __aiter__(self) -> AsyncGenerator[Piece, None]:
         for piece in self.pieces:
@@ -181,6 +184,44 @@ async def test_drafts_are_passed_on_and_neither_timed_nor_among_the_ids(
     assert tuple(passed) == Unsure.pieces
     assert capsys.readouterr() == ("", "prompt ids: 7 8\nanswer ids: 1 2\n")
     assert elapsed_ms == [2_000.0], "the clock is looked at once for each piece that counts"
+
+
+async def test_private_turns_are_the_drafts_and_are_taken_back():
+    async with at_the_edge() as talker:
+        begun = await answered(talker, "Tell me")
+        before = talker.stats().splitlines()[0]
+        assert "private" in talker.set_private(True)
+        told = [piece async for piece in talker.answer("My secret")]
+        assert len(told) == 10
+        assert not any(piece.verified or piece.preview for piece in told)
+        about, last, every = talker.stats().splitlines()
+        assert about == before.replace("text of 17 tokens", "text of 36 tokens, the last 19 private")
+        assert last.endswith(UNVERIFIED)
+        assert "bytes" not in last + every
+        assert "19 tokens" in talker.set_private(False)
+        assert talker.stats().splitlines()[0] == before
+        first = path_behind(b"Tell me")
+        assert begun == as_text(first)
+        assert await answered(talker, "Go on") == as_text(path_behind(b"Tell me", *first, *b"Go on"))
+
+
+async def test_a_new_conversation_is_as_private_as_the_last_one():
+    async with at_the_edge() as talker:
+        talker.set_private(True)
+        await talker.reset()
+        (first, *_) = [piece async for piece in talker.answer("Tell me")]
+        assert not first.verified
+
+
+async def test_who_has_no_cloud_or_no_draft_says_so_when_asked_to_be_private():
+    async with without_a_cloud() as talker:
+        assert "everything is private" in talker.set_private(True)
+        with pytest.raises(UsageError, match=r"everything is private here.*edge-only"):
+            talker.set_private(False)
+    async with without_an_edge() as talker:
+        for on in (True, False):
+            with pytest.raises(UsageError, match="no draft model is there"):
+                talker.set_private(on)
 
 
 async def test_a_draft_alone_is_marked_as_unverified():

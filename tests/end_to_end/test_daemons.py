@@ -30,7 +30,7 @@ from tests.end_to_end.processes import (
 
 LONG = ("-p", "Once upon a time", "--tokens-max", "120")
 LASTING = (*LONG, "--tokens-max", "260", "--draft-ms", "50")
-"""Some thirteen seconds, of which nobody waits for the end: the slowest machine is in time to cut it short."""
+"""Some thirteen seconds, of which nobody waits for the end: a slow machine is in time to cut it short."""
 
 
 @pytest.fixture(scope="module")

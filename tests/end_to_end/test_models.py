@@ -21,7 +21,8 @@ from pipesd.actors.link import listening, open_tcp_link
 from pipesd.actors.runtime import Hooks
 from pipesd.cloud import make_gateway
 from pipesd.config import CloudConfig, EdgeConfig
-from pipesd.edge import Edge, Result, connect_over
+from pipesd.edge import Edge, connect_over
+from pipesd.edge_session import Result
 from pipesd.engines.alone import TextAlone, target_alone
 from pipesd.engines.caches import Room
 from pipesd.engines.choose import quantize

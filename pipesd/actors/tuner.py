@@ -66,6 +66,8 @@ class OwnProcess:
         assert requests is not None, "a process without pipes"
         assert answers is not None, "a process without pipes"
         try:
+            if requests.is_closing():  # uvloop complains in its own way
+                raise ConnectionError
             requests.write(pack(order))
             await requests.drain()
             if order.report is None:

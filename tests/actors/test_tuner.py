@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+import uvloop
 
 from pipesd.actors.mailbox import Mailbox, MailboxFullError
 from pipesd.actors.tuner import AtOnce, Door, OwnProcess, Tuner
@@ -345,6 +346,24 @@ async def test_a_process_answers_is_ended_and_leaves_no_orphan() -> None:
         with pytest.raises(EngineError, match="process has ended"):
             await door.ask(Order(1, "balanced", REPORT))
     assert not worker.is_running()
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_process_that_has_ended_long_ago_is_said_to_have(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def main() -> None:
+        async with own_process() as door:
+            _, worker = await first_answer(door)
+            worker.kill()
+            assert door._process is not None
+            await door._process.wait()
+            for _ in range(2):
+                with pytest.raises(EngineError, match="process has ended"):
+                    await door.ask(Order(1, "balanced", REPORT))
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
 
 
 async def test_closing_ends_a_process_that_is_at_work() -> None:

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from tests.end_to_end.processes import (
     environment,
     expect_failure,
     finish,
+    interrupt,
     run,
     serving,
     start,
@@ -25,6 +27,9 @@ PROMPT = ("-p", "chat/2")
 AT_ONCE = ("--draft-ms", "1")
 AT_LEISURE = ("--draft-ms", "60")
 """The text then takes longer than a tuner takes to start."""
+
+VERY_SLOWLY = ("--draft-ms", "200")
+"""So that it takes longer than one takes on a machine that does much else; nobody waits for the end."""
 
 DEBUG = ("--log-level", "debug")
 
@@ -84,10 +89,28 @@ def test_a_text_that_ends_before_the_tuner_is_ready_is_the_targets(
 def test_a_text_during_which_thresholds_change_is_the_targets(
     recorded: str, reference: str, state: dict[str, str], place: str, news: str
 ) -> None:
-    done = said(recorded, *AT_LEISURE, "--tuner", place, env=state)
-    assert done.stdout == reference
-    assert news in done.stderr
+    flags = ("generate", "--cloud", recorded, *RECORDED, *PROMPT, *DEBUG, *VERY_SLOWLY, "--tuner", place)
+    with start("edge", *flags, env=state) as edge:
+        assert edge.stderr is not None
+        read = read_until(edge.stderr, news)
+        for _ in range(2):
+            read += read_until(edge.stderr, " > EmitTokens")
+        interrupt(edge)
+        code, text, words = finish(edge)
+    assert code == 130
+    assert reference.startswith(text)
+    assert len(text) > 20
+    assert "Traceback" not in read + words
     assert tuners(state) == []
+
+
+def read_until(lines: IO[str], end: str) -> str:
+    read = ""
+    for line in lines:
+        read += line
+        if end in line:
+            return read
+    raise AssertionError(f"it ended without {end!r}: {read}")
 
 
 def test_a_cloud_ends_its_tuner(reference: str, state: dict[str, str]) -> None:

@@ -262,6 +262,9 @@ class CloudConfig(CommonConfig):
     """Whether the engine has a process of its own, so that its crash ends no connection; auto: if it runs a
     real model."""
 
+    pass_timeout_s: Seconds = 300.0
+    """How long a pass may take before the engine's own process is taken to hang, and is started anew."""
+
     pass_ms: Milliseconds = 0.0
     """Modelled time of one pass; for the scripted and replay engines."""
 

@@ -28,6 +28,7 @@ _OF_A_SERVER = frozenset(
     {
         "listen",
         "engine_process",
+        "pass_timeout_s",
         "window_tokens",
         "pass_tokens",
         "pass_sessions",

@@ -128,10 +128,11 @@ class ProcessTarget:
         with self._turn, self._in_flight():
             child = self._running()
             order = Forward(self._call, tuple(slices))
-            try:
-                answer = child.ask(order, lambda: self._has_sent(child))
-            except _EndedError:
-                raise self._loss(f"the process of the target model {child.end()}") from None
+            with _Deadline(self._config.pass_timeout_s, child.kill) as deadline:
+                try:
+                    answer = child.ask(order, lambda: self._has_sent(child))
+                except _EndedError:
+                    raise self._loss(f"the process of the target model {child.end()}{deadline}") from None
             picks = _expected(Picks, answer).picks
             self._losses = 0
         return list(picks)
@@ -274,6 +275,32 @@ def _expected(kind: type[A], answer: Answer) -> A:
 
 
 # -- one process --------------------------------------------------------------------------------------------
+
+
+class _Deadline:
+    """Kills what takes too long, and says so."""
+
+    def __init__(self, limit_s: float, kill: Callable[[], None]) -> None:
+        self._limit_s = limit_s
+        self._kill = kill
+        self._is_over = False
+        self._timer = threading.Timer(limit_s, self._pass)
+        self._timer.daemon = True
+
+    def _pass(self) -> None:
+        self._is_over = True
+        self._kill()
+
+    def __enter__(self) -> "_Deadline":
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+
+    def __str__(self) -> str:
+        return f", since a pass took longer than {self._limit_s:g} s" if self._is_over else ""
 
 
 class _EndedError(Exception):

@@ -4,9 +4,11 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -153,6 +155,37 @@ def test_a_process_that_ends_in_a_pass_is_the_same(fifo: Path) -> None:
                 process_of(engine).kill()
                 with pytest.raises(EngineLostError, match="SIGKILL"):
                     done.result(PATIENCE_S)
+
+
+def test_a_process_that_hangs_is_killed_and_started_anew(fifo: Path) -> None:
+    hasty = replace(CONFIG, pass_timeout_s=1.5)
+    once = f"""
+        def forward(self, slices):
+            if not Path({str(fifo)!r} + ".hung").exists():
+                Path({str(fifo)!r} + ".hung").touch()
+                threading.Event().wait()
+            return self.sane(slices)
+    """
+    says = r"^the process of the target model was ended by SIGKILL, since a pass took longer than 1\.5 s$"
+    with loaded(odd(once), config=hasty) as engine:
+        with pytest.raises(EngineLostError, match=says):
+            engine.forward([part()])
+        assert engine.forward([part()]) == PICKS
+
+
+def test_a_process_that_does_not_even_read_is_killed_in_time() -> None:
+    long = part(tuple(range(256)) * 500)
+    with loaded(config=replace(CONFIG, pass_timeout_s=1.5)) as engine:
+        process_of(engine).suspend()
+        with pytest.raises(EngineLostError, match="a pass took longer"):
+            engine.forward([long])
+
+
+def test_the_deadline_of_a_pass_is_not_that_of_the_next() -> None:
+    with loaded(config=replace(CONFIG, pass_timeout_s=60)) as engine:
+        for _ in range(3):
+            assert engine.forward([part()]) == PICKS
+        assert [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)] == []
 
 
 def test_how_it_ended_is_said() -> None:

@@ -42,7 +42,7 @@ __all__ = [
     "connect",
     "serve",
 ]
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 _HOMES = {
     "cloud": ("serve",),

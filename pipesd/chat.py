@@ -70,6 +70,9 @@ class Console(Protocol):
     async def say(self, line: str) -> None:
         """Show a line that is no part of an answer, below the text written so far."""
 
+    def set_private(self, on: bool) -> None:
+        """From now on let a person see that lines stay on the device, or no more."""
+
     def on_interrupt(self, stop: Callable[[], None] | None) -> None:
         """From now on call ``stop`` when the user interrupts; with None, no answer is running."""
 
@@ -114,7 +117,9 @@ async def _reset(talker: Talker, console: Console) -> bool:
 
 
 async def _set_private(on: bool, talker: Talker, console: Console) -> bool:
-    await console.say(talker.set_private(on))
+    said = talker.set_private(on)
+    console.set_private(on)
+    await console.say(said)
     return True
 
 

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from prompt_toolkit.input import Input
     from prompt_toolkit.output import Output
 
-__all__ = ["LINE_BYTES_MAX", "PROMPT", "PipeConsole", "TerminalConsole"]
+__all__ = ["LINE_BYTES_MAX", "PRIVATE_PROMPT", "PROMPT", "PipeConsole", "TerminalConsole"]
 
 PROMPT = "> "
+PRIVATE_PROMPT = "private > "
 
 LINE_BYTES_MAX = 1 << 20
 """The longest line a pipe may bring, in bytes, its end not counted."""
@@ -140,6 +141,10 @@ class TerminalConsole(_Writing):
             self._page.begin()
         return await self._prompt.prompt_async(handle_sigint=False, set_exception_handler=False)
 
+    def set_private(self, on: bool) -> None:
+        """Ask for lines with another prompt."""
+        self._prompt.message = PRIVATE_PROMPT if on else PROMPT
+
     def on_interrupt(self, stop: Callable[[], None] | None) -> None:
         """From now on call ``stop`` on an interrupt, and at once on one that came just before."""
         self._stop = stop
@@ -225,6 +230,9 @@ class PipeConsole(_Writing):
         if isinstance(found, OSError):
             raise PipeSDError(f"cannot read the input ({found.strerror or found})") from found
         return _text_of(found)
+
+    def set_private(self, on: bool) -> None:
+        """Nothing: nobody is asked for lines."""
 
     def on_interrupt(self, stop: Callable[[], None] | None) -> None:
         """Do nothing: whoever interrupts a script ends it."""

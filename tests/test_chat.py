@@ -40,6 +40,7 @@ class Stage:
 
         self.is_previewed = False
         self.unverified = ""
+        self.is_private = False
         self._lines = list(typed)
         self._stop: Act | None = None
 
@@ -57,7 +58,7 @@ class Stage:
 
     def _echo(self, line: str) -> None:
         if self.interactive:
-            self.transcript += f"> {line}\n"
+            self.transcript += f"{'private ' * self.is_private}> {line}\n"
 
     async def preview(self, text: str) -> None:
         self.previews.append(self.transcript + "|" + text)
@@ -75,6 +76,9 @@ class Stage:
     async def say(self, line: str) -> None:
         assert not self.is_previewed, "what is confirmed by nobody stays"
         self.transcript += f"[{line}]\n"
+
+    def set_private(self, on: bool) -> None:
+        self.is_private = on
 
     def on_interrupt(self, stop: Act | None) -> None:
         self._stop = stop
@@ -219,7 +223,16 @@ def test_private_turns_are_switched_on_and_off_and_their_answers_are_shown_as_un
     speaker = Speaker(["1"], ["2"], ["3"])
     play(speaker, stage)
     assert stage.transcript == lines(
-        "> one", "1", "> /private on", "[private]", "> two", "2", "> /private off", "[public]", "> three", "3"
+        "> one",
+        "1",
+        "> /private on",
+        "[private]",
+        "private > two",
+        "2",
+        "private > /private off",
+        "[public]",
+        "> three",
+        "3",
     )
     assert stage.unverified == "2"
 

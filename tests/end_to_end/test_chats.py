@@ -388,3 +388,22 @@ def test_an_answer_at_a_terminal_ends_its_line_and_an_interrupt_has_one_of_its_o
         person.press(CTRL_C)
         person.wait_for(r"\^C\r\npipesd-cloud: interrupted\r\n")
         assert process.wait(PATIENCE_S) == 130
+
+
+def test_a_person_sees_that_a_turn_is_private_and_that_nobody_confirmed_its_answer(scripted, tmp_path):
+    flags = ("chat", "--cloud", scripted, "--agreement", "1", "--tokens-max", "2")
+    answer = as_text(path_behind(list(b"Tell me"), 2))
+    with at_a_terminal("edge", *flags, home=tmp_path) as (person, process):
+        person.enter("/private on")
+        person.wait_for("nothing leaves this device")
+        person.wait_for(AN_EDITOR + ".*private >")
+        person.press("Tell me\r")
+        first, second = (re.escape(as_text([token])) for token in path_behind(list(b"Tell me"), 2))
+        person.wait_for(rf"\x1b\[2m{first}\x1b\[22m\x1b\[2m{second}\x1b\[22m")
+        person.enter("/private off")
+        person.wait_for("knows nothing of 9 tokens")
+        person.enter("Tell me")
+        person.wait_for(answer)
+        person.wait_for(AN_EDITOR)
+        person.press(CTRL_D)
+        assert process.wait(PATIENCE_S) == 0

@@ -16,6 +16,7 @@ from pipesd.actors.compute import Compute, ModelledCompute, Pace, ThreadCompute,
 from pipesd.actors.connection import ConnectionLimits
 from pipesd.actors.gateway import Gateway
 from pipesd.actors.link import Tls, listening
+from pipesd.actors.listener import Bounds
 from pipesd.actors.runtime import Hooks
 from pipesd.address import host_port
 from pipesd.config import CloudConfig
@@ -28,7 +29,8 @@ from pipesd.observe import Observer
 from pipesd.redact import let_log
 from pipesd.session.rules import CloudRules, Patience
 from pipesd.tokens import Verifiers
-from pipesd.wire.frames import PROTOCOL_VERSION, Welcome, as_line
+from pipesd.wire.codec import encode
+from pipesd.wire.frames import PROTOCOL_VERSION, Refuse, Welcome, as_line
 
 if TYPE_CHECKING:
     from pipesd.metrics import CloudMetrics
@@ -37,6 +39,9 @@ __all__ = ["Cloud", "cloud_rules", "compute_for", "make_gateway", "serve", "welc
 
 
 SECRET_BYTES = 32
+LEAVING_MAX = 32
+"""Connections beside those that are let in: they are told why not, or have not closed their end yet."""
+
 REPLY_FRAMES = 128
 """When more replies wait for one edge, it is not read."""
 
@@ -79,7 +84,8 @@ async def serve(config: CloudConfig, *, observers: Sequence[Observer] = ()) -> A
                 observers = (*observers, metrics)
             hooks = Hooks(observers=observers, clock=monotonic)
             gateway = make_gateway(config, engine, compute_for(config, engine), hooks, energy)
-            async with gateway.running(), listening(host, port, gateway.accept, secured) as address:
+            listener = listening(host, port, gateway.accept, secured, bounds_of(config))
+            async with gateway.running(), listener as address:
                 yield Cloud(*address, metrics_address)
 
 
@@ -146,6 +152,16 @@ def compute_for(config: CloudConfig, engine: TargetEngine) -> Compute:
     if config.is_paced:
         return ModelledCompute(Pace(config.pass_ms / 1e3, config.pass_token_ms / 1e3))
     return ThreadCompute("pipesd-target", engine.interrupt, engine.close)
+
+
+def bounds_of(config: CloudConfig) -> Bounds:
+    """How many sockets there may be, those included who are only told that they cannot stay."""
+    busy = encode(Refuse("busy", "too many connections wait here", cloud_rules(config).retry_ms))
+    return Bounds(
+        connections_max=config.connections_max + LEAVING_MAX,
+        address_connections_max=config.address_connections_max + LEAVING_MAX,
+        last_word=b"" if config.tls_cert else busy,
+    )
 
 
 def cloud_rules(config: CloudConfig, energy: Energy | None = None) -> CloudRules:

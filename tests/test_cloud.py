@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Literal
 
@@ -12,7 +13,7 @@ import pytest
 from pipesd.actors.compute import ModelledCompute, ThreadCompute
 from pipesd.actors.link import listening
 from pipesd.actors.runtime import Hooks
-from pipesd.cloud import cloud_rules, compute_for, make_gateway, serve, welcome_of
+from pipesd.cloud import LEAVING_MAX, bounds_of, cloud_rules, compute_for, make_gateway, serve, welcome_of
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.edge import connect
 from pipesd.engines.alone import answer_alone
@@ -20,6 +21,8 @@ from pipesd.engines.energy import Energy, Meter
 from pipesd.engines.scripted import ScriptedTarget
 from pipesd.errors import ConfigError, EngineError, LinkError, TraceError
 from pipesd.values import Sampling
+from pipesd.wire.frames import Refuse
+from tests.actors.helpers import caller
 
 ANYWHERE = CloudConfig(engine="scripted", listen="127.0.0.1:0")
 
@@ -129,6 +132,17 @@ async def test_an_address_in_use_is_a_setting_to_change():
         with pytest.raises(ConfigError, match="listen: cannot listen"):
             async with serve(CloudConfig(engine="scripted", listen=f"{host}:{port}")):
                 raise AssertionError("two on one port")
+
+
+async def test_connections_beside_those_that_are_let_in_are_bounded_too():
+    """So many may be told that there is no room; who comes then is told so without being served."""
+    busy = replace(ANYWHERE, address_connections_max=1, busy_retry_s=3.0)
+    async with serve(busy) as served, AsyncExitStack() as guests:
+        for _ in range(1 + LEAVING_MAX):
+            await guests.enter_async_context(caller(served.address))
+        async with caller(served.address) as beyond:
+            assert await beyond.hear_all() == [Refuse("busy", "too many connections wait here", 3_000)]
+    assert bounds_of(replace(busy, tls_cert="a", tls_key="b")).last_word == b""
 
 
 async def test_a_missing_trace_is_named():

@@ -1,14 +1,15 @@
 """TLS between an edge and a cloud: who is let in, who is not, and what is said about it."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipesd import tls
-from pipesd.cloud import serve
+from pipesd.cloud import LEAVING_MAX, serve
 from pipesd.config import CloudConfig, EdgeConfig
 from pipesd.edge import connect
 from pipesd.errors import ConfigError, LinkError
@@ -44,6 +45,23 @@ def stranger(folder: Path) -> Pair:
 async def serving(config: CloudConfig) -> AsyncIterator[str]:
     async with serve(config) as cloud:
         yield f"127.0.0.1:{cloud.address[1]}"
+
+
+@asynccontextmanager
+async def silent_caller(address: str) -> AsyncIterator[asyncio.StreamReader]:
+    """Connects, and does not begin to speak TLS."""
+    reader, writer = await asyncio.open_connection(*address.split(":"))
+    try:
+        yield reader
+    finally:
+        writer.transport.abort()
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return not await reader.read()
+    except ConnectionError:
+        return True
 
 
 async def answer(config: EdgeConfig) -> str:
@@ -90,6 +108,41 @@ async def test_an_edge_without_tls_is_not_let_in(ours: Pair):
     async with serving(replace(CLOUD, tls_cert=ours.cert, tls_key=ours.key)) as address:
         with pytest.raises(LinkError):
             await answer(replace(EDGE, cloud=address))
+
+
+@both_loops
+def test_handshakes_that_never_end_are_bounded_by_address_and_in_time(loop_factory: LoopFactory, ours: Pair):
+    """Whoever comes once they were given up is served as ever."""
+    config = replace(
+        CLOUD, tls_cert=ours.cert, tls_key=ours.key, address_connections_max=1, handshake_timeout_s=1
+    )
+    room = 1 + LEAVING_MAX
+
+    async def main() -> None:
+        async with serving(config) as address, AsyncExitStack() as stack:
+            silent = [await stack.enter_async_context(silent_caller(address)) for _ in range(room + 20)]
+            for reader in silent[room:]:
+                assert await ended(reader)
+            assert not any(reader.at_eof() for reader in silent[:room])
+            for reader in silent[:room]:
+                assert await ended(reader)
+            assert await answer(replace(EDGE, cloud=address, tls_ca=ours.cert)) != ""
+
+    run_on(loop_factory, main())
+
+
+@both_loops
+def test_a_cloud_that_ends_waits_for_no_handshake(loop_factory: LoopFactory, ours: Pair):
+    async def main() -> None:
+        before = asyncio.all_tasks()
+        async with AsyncExitStack() as stack:
+            async with serving(replace(CLOUD, tls_cert=ours.cert, tls_key=ours.key)) as address:
+                reader = await stack.enter_async_context(silent_caller(address))
+                assert await answer(replace(EDGE, cloud=address, tls_ca=ours.cert)) != ""
+            assert await ended(reader)
+        assert asyncio.all_tasks() == before
+
+    run_on(loop_factory, main())
 
 
 async def test_an_edge_must_show_a_certificate_if_the_cloud_wants_one(ours: Pair, stranger: Pair):

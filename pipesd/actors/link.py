@@ -9,14 +9,15 @@ import secrets
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pipesd.actors.listener import BACKLOG, Bounds, taking_in
 from pipesd.errors import ConfigError, LinkError
 
 READ_BYTES = 1 << 16
-LISTEN_BACKLOG = 512
+LISTEN_BACKLOG = BACKLOG
 
 
 UNSENT_LOW: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
@@ -64,7 +65,7 @@ class Tls:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """For ``asyncio.start_server``."""
+        """For a connection that was accepted."""
         return {
             "ssl": self.context,
             "ssl_handshake_timeout": self.handshake_s,
@@ -137,6 +138,7 @@ def _broken_is_lost() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        error.__traceback__ = None  # in its frames is the stream, which keeps it: a circle with large buffers
         raise LinkError(f"the connection was lost ({_reason(error)})") from error
 
 
@@ -161,29 +163,37 @@ async def open_tcp_link(host: str, port: int, timeout_s: float, tls: ssl.SSLCont
 
 @asynccontextmanager
 async def listening(
-    host: str, port: int, accept: Callable[[Link], None], tls: Tls | None = None
+    host: str,
+    port: int,
+    accept: Callable[[Link], None],
+    tls: Tls | None = None,
+    bounds: Bounds | None = None,
 ) -> AsyncIterator[tuple[str, int]]:
     """Hand every connection to ``accept`` while the context lasts; gives the address, port 0 resolved.
 
-    Raises ``ConfigError`` if the address cannot be used.
+    With TLS they are handed over after the handshake. Raises ``ConfigError`` if the address cannot be used.
     """
 
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        accept(TcpLink(reader, writer))
+    how = {} if tls is None else tls.settings
 
-    try:
-        server = await asyncio.start_server(
-            connected, host, port, backlog=LISTEN_BACKLOG, **({} if tls is None else tls.settings)
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"listen: cannot listen on {host}:{port} ({_reason(error)}); choose another address or port"
-        ) from error
-    address = server.sockets[0].getsockname()
-    try:
-        yield address[0], address[1]
-    finally:
-        server.close()
+    async def serve(connection: socket.socket) -> None:
+        with suppress(LinkError), _broken_is_lost():  # TLS did not come about, or the link itself says it
+            reader = asyncio.StreamReader()
+            protocol = asyncio.StreamReaderProtocol(reader)
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, **how)
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+            accept(TcpLink(reader, writer))
+            await writer.wait_closed()
+
+    async with AsyncExitStack() as stack:
+        try:
+            address = await stack.enter_async_context(taking_in(host, port, serve, bounds))
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"listen: cannot listen on {host}:{port} ({_reason(error)}); choose another address or port"
+            ) from error
+        yield address
 
 
 def _tls_reason(error: ssl.SSLError) -> str:

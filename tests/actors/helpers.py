@@ -1,9 +1,10 @@
 """Fakes and small tools for the tests of the shell."""
 
 import asyncio
+import gc
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -82,6 +83,17 @@ async def at_work(*works: Coroutine[Any, Any, None]) -> AsyncIterator[list[async
         yield tasks
         for task in tasks:
             task.cancel()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No collector comes for what lies in circles, which may take it minutes elsewhere too."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class FakeLink:

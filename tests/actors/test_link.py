@@ -1,13 +1,14 @@
 import asyncio
 import socket
+import weakref
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from pipesd.actors.link import Link, TcpLink, listening, open_tcp_link
 from pipesd.errors import ConfigError, LinkError
-from tests.actors.helpers import PATIENCE_S, LoopFactory, both_loops, run_on, turns
+from tests.actors.helpers import PATIENCE_S, LoopFactory, both_loops, run_on, turns, uncollected
 from tests.contracts.links import check_link, read_to_end
 
 HOST = "127.0.0.1"
@@ -82,6 +83,28 @@ def test_a_reset_is_a_lost_link_and_nothing_else(loop_factory: LoopFactory):
             link.abort()
 
     run_on(loop_factory, main())
+
+
+@both_loops
+def test_a_lost_link_and_its_buffers_go_with_the_last_who_holds_it(loop_factory: LoopFactory):
+    async def main() -> None:
+        accepted: asyncio.Queue[Link] = asyncio.Queue()
+        async with listening(HOST, 0, accepted.put_nowait) as address:
+            rude = socket.create_connection(address)
+            link = await accepted.get()
+            assert isinstance(link, TcpLink)
+            buffer = weakref.ref(link._reader)
+            rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            rude.close()
+            with suppress(LinkError):
+                await link.receive()
+            link.abort()
+            del link
+            await turns()
+            assert buffer() is None
+
+    with uncollected():
+        run_on(loop_factory, main())
 
 
 @both_loops

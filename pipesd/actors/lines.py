@@ -66,9 +66,19 @@ class Lines:
 
     async def run(self) -> None:
         """Serve the connection that there is until it is over."""
-        assert self._current is not None, "no connection to serve"
+        connection = self._current
+        assert connection is not None, "no connection to serve"
         with self._at_work():
-            await self._current.run()
+            try:
+                await connection.run()
+            finally:
+                self._forget(connection)
+
+    def _forget(self, connection: Connection[events.EdgeEvent, CloudFrame]) -> None:
+        """It is over, and its buffers are large."""
+        if self._current is connection:
+            self._past = self.statistics()
+            self._current = None
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:

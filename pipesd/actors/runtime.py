@@ -105,6 +105,7 @@ class Funnel(Generic[E, C]):
                 raise self._fault from None
             raise
         finally:
+            self._task = None
             self.close()
 
     def close(self) -> None:

@@ -130,6 +130,11 @@ class EdgeSession:
         """Whether there will be no more drafts in this generation."""
         return self._blocked or self._ledger.end >= self._draft_context_tokens
 
+    @property
+    def _exceeds_window(self) -> bool:
+        """Whether it has drafts from an outage that are to be asked about window by window, in their turn."""
+        return len(self._ledger.suffix) > self._window
+
     def _step_is_live(self, step: Step) -> bool:
         return (
             self._generation is not None
@@ -328,7 +333,7 @@ class EdgeSession:
         return self._show(books.end - 1, books.end) if self._shows_drafts else ()
 
     def _ask_if_due(self) -> None:
-        if self._tie.is_there:
+        if self._tie.is_there and not self._exceeds_window:
             self._tactics.ask_if_due()
 
     def lose_step(self, *, blocked: bool) -> None:
@@ -342,7 +347,7 @@ class EdgeSession:
     def ask_if_idle(self) -> None:
         """Keep the text moving when the drafter has nothing to do for it."""
         generation, books = self._generation, self._ledger
-        if generation is None or self._step is not None or self.wants_draft:
+        if generation is None or self._step is not None or self.wants_draft or self._exceeds_window:
             return
         if not self._tie.is_there or self._tactics.asks >= ASKS_MAX or self._tactics.ask_if_idle():
             return

@@ -310,3 +310,12 @@ def test_leaving_in_good_order_tells_the_cloud():
             return len(plan.target.caches)
 
     assert run_virtually(main()) == 0
+
+
+def test_a_link_is_not_kept_once_it_is_lost():
+    async def main() -> None:
+        plan = Plan()
+        async with gateway(plan) as served, edge(plan, served) as runtime:
+            assert runtime._link is None, "it is the lines', who forget it"
+
+    run_virtually(main())

@@ -226,6 +226,23 @@ def test_a_connection_can_be_cut():
     played(main())
 
 
+def test_a_connection_that_is_over_is_not_kept_and_what_crossed_it_counts():
+    async def main() -> None:
+        network = Network()
+        async with lines_of(network) as lines:
+            lines.tell(Ping(1))
+            await network.talker().hear()
+            lines.abort()
+            await network.next_but_idle()
+            lines.finish()
+            await lines.wait_closed()
+            assert lines._current is None
+            lines.tell(Ping(2))
+            assert lines.statistics() == LinkStatistics(1, len(encode(Ping(1))), 0)
+
+    played(main())
+
+
 def test_what_crossed_all_links_counts():
     async def main() -> None:
         network = Network()

@@ -1,5 +1,6 @@
 import asyncio
 import re
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pipesd.actors.runtime import Crew, Funnel, Hooks, crew
 from pipesd.errors import UsageError
 from pipesd.lab.clock import run_virtually
 from pipesd.observe import Recorder, Step
-from tests.actors.helpers import at_work, turns
+from tests.actors.helpers import at_work, turns, uncollected
 
 WAKES_MAX = 20
 
@@ -177,6 +178,17 @@ def test_a_funnel_that_has_ended_wakes_nobody():
         return bench.side.seen
 
     assert run_virtually(main()) == [(0.0, "wait 1.5")]
+
+
+async def test_a_funnel_that_has_ended_goes_with_the_last_who_holds_it():
+    with uncollected():
+        funnel: Funnel[str, str] = Funnel(ToySide(), print, "wake", inbox_limit=1, hooks=Hooks())
+        async with at_work(funnel.run()):
+            await turns()
+        gone = weakref.ref(funnel)
+        del funnel
+        await turns()
+        assert gone() is None
 
 
 def test_a_funnel_closed_before_it_began_wakes_nobody():

@@ -906,6 +906,28 @@ def test_what_is_confirmed_replaces_what_was_shown_and_the_rest_is_shown_again()
     assert without_steps(table.hears(verdict(7, 2, 16, epoch=3))) == [emit(14, 15, 16)]
 
 
+def test_drafts_that_are_made_until_the_cloud_has_answered_are_judged_window_by_window_too() -> None:
+    """However much the trigger would ask about the last of them: the cloud takes no more at once."""
+    eager = dataclasses.replace(SHOWING, policy=always(TWO_AT_MOST), window_tokens=2, offline_tokens=9)
+    table = away(eager, 11, 12)
+    table.drafts(13, 14)
+    table.meets()
+    table.aborts()
+    table.drafts(15, 16)
+    assert table.hears(frames.Resumed(0, need=False)) == [send(draft(4, 11, 12, ask=6, epoch=3))]
+    assert without_steps(table.drafts(17)) == []
+    assert without_steps(table.hears(verdict(4, 2, 13, epoch=3))) == [
+        emit(11, 12, 13),
+        show(14, 15, 16),
+        send(draft(7, 14, 15, ask=9, epoch=3)),
+    ]
+    assert without_steps(table.hears(verdict(7, 2, 16, epoch=3))) == [
+        emit(14, 15, 16),
+        send(draft(10, 17, epoch=3)),
+    ]
+    assert without_steps(table.drafts(18)) == [send(draft(11, 18, ask=12, epoch=3))]
+
+
 def test_the_first_wrong_draft_and_what_follows_is_not_shown_any_more() -> None:
     table = away(SHOWING, 11, 12, 13)
     table.meets()

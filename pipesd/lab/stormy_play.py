@@ -25,7 +25,8 @@ from pipesd.lab.stormy_trip import Talk, Trip
 from pipesd.lab.stormy_user import DEADLINE_S, TRY_AGAIN_S, Part, User
 from pipesd.session.commands import AnnounceReady, NoteAway, SendFrame
 from pipesd.session.events import DeadlineReached, FrameReceived
-from pipesd.wire.frames import AnyFrame, Bye, Resumed
+from pipesd.session.line import BREACHES
+from pipesd.wire.frames import AnyFrame, Bye, Fault, Resumed
 
 logger = logging.getLogger("pipesd.lab")
 
@@ -246,10 +247,13 @@ class _Watcher:
         """Look for frames and for the connection's coming and going."""
         if isinstance(event, FrameReceived) and isinstance(event.frame, Resumed):
             self._counted["taken up without its text" if event.frame.need else "taken up"] += 1
+        if isinstance(event, FrameReceived):
+            self._note_blame("cloud", event.frame)
         for command in commands:
             match command:
                 case SendFrame(frame):
                     self._on_sent(frame)
+                    self._note_blame("edge", frame)
                 case AnnounceReady():
                     self._counted["connected"] += 1
                     self._record.away_s += 0.0 if self._away_since is None else now - self._away_since
@@ -259,6 +263,11 @@ class _Watcher:
                     self._away_since = now if self._away_since is None else self._away_since
                 case _:
                     pass
+
+    def _note_blame(self, side: str, frame: AnyFrame) -> None:
+        """Nobody may take the other for a stranger: no fault in here changes what is said."""
+        if isinstance(frame, Fault) and frame.code in BREACHES:
+            self._record.problems.append(f"the {side} thought its peer broke the protocol: {frame.message}")
 
 
 def _why(event: object) -> str:
@@ -290,6 +299,7 @@ def _cloud_config(trip: Trip) -> CloudConfig:
         tuner="off",
         chunk_tokens=CHUNK_TOKENS,
         kv_sequences=trip.kv_sequences,
+        window_tokens=trip.window_tokens,
         verify=trip.verify,
         lease_s=trip.lease_s,
         drain_s=_DRAIN_S,

@@ -45,6 +45,7 @@ _GROUPS: Sequence[tuple[str, _Holds]] = (
     ("the cloud keeps sessions for a moment only", lambda trip: trip.lease_s < 1.0),
     ("two clouds", lambda trip: trip.clouds > 1),
     ("one place in the model's cache", lambda trip: trip.kv_sequences == 1),
+    ("a window of 8 drafts", lambda trip: trip.window_tokens == 8),
     ("the edge drafts nothing (cloud-only)", lambda trip: trip.policy == "cloud-only"),
 )
 

@@ -75,6 +75,8 @@ class Trip:
     lease_s: float
     clouds: int
     kv_sequences: int
+    window_tokens: int
+    """Of the cloud: so many drafts may wait for it."""
 
     @property
     def whole(self) -> int:
@@ -124,6 +126,7 @@ def _trip(number: int, scenario: Scenario, seed: int) -> Trip:
         clouds=luck.choice((1, 1, 1, 2)),
         kv_sequences=luck.choice((4, 4, 1)),
         talks=tuple(_talk(luck) for _ in range(luck.choice((1, 1, 3)))),
+        window_tokens=luck.choice((64, 64, 8)),
     )
 
 

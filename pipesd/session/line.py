@@ -42,7 +42,7 @@ comes back call it some 600 times a second."""
 BREACHES_MAX = 8
 """So often in a row may a cloud break the protocol, which a bad network may make it seem to do."""
 
-_BREACHES = {"peer", "malformed", "oversized", "out_of_phase", "protocol", "window"}
+BREACHES = {"peer", "malformed", "oversized", "out_of_phase", "protocol", "window"}
 """What either side says of the other when bytes got lost or changed on the way, too."""
 
 Answer = frames.Challenge | frames.Welcome | frames.Block
@@ -215,7 +215,7 @@ class Line:
 
     def _is_bearable(self, failure: Failure) -> bool:
         """Whether a further try may help, with a cloud that was not ruled out."""
-        if failure.code in _BREACHES:
+        if failure.code in BREACHES:
             self._breaches += 1
             return self._breaches <= BREACHES_MAX
         if failure.code != "link" and not is_retryable(failure.code):

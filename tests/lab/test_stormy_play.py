@@ -10,6 +10,7 @@ import pytest
 from pipesd.lab.stormy_play import AMBUSHES, WEIGHTS, TripRecord, Weather, play_trip
 from pipesd.lab.stormy_trip import Trip
 from pipesd.session.cloud import CloudSession
+from pipesd.session.edge import EdgeSession
 from pipesd.session.ledger import Ledger
 from pipesd.session.places import Places
 from pipesd.values import Offline, PolicyName, Sampling
@@ -102,7 +103,9 @@ def test_faults_come_right_after_the_frames_that_were_named():
     assert set(AMBUSHES) > {"Prompt", "Cancel"}
 
 
-@pytest.mark.parametrize("changed", [{"policy": "cloud-only"}, {"verify": "eager"}, {"kv_sequences": 1}])
+@pytest.mark.parametrize(
+    "changed", [{"policy": "cloud-only"}, {"verify": "eager"}, {"kv_sequences": 1}, {"window_tokens": 8}]
+)
 def test_other_rules_survive_everything_too(changed: dict[str, Any]):
     trip = trip_of(TALK, LEAVING, **changed)
     assert is_right(play_trip(trip, Weather(every_s=0.6)), trip)
@@ -169,6 +172,16 @@ def test_a_fault_of_pipesd_is_found(
     assert is_right(play_trip(trip, weather(kind, Prompt=1.0)), trip)
     plant(monkeypatch)
     assert not is_right(play_trip(trip, weather(kind, Prompt=1.0)), trip)
+
+
+def test_drafts_of_an_outage_that_are_asked_about_past_the_window_are_a_problem_though_the_text_is_right(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    trip = trip_of(TALK, LEAVING, offline="draft", window_tokens=8)
+    assert play_trip(trip, Weather(every_s=0.6)).problems == []
+    monkeypatch.setattr(EdgeSession, "_exceeds_window", False)
+    problems = play_trip(trip, Weather(every_s=0.6)).problems
+    assert "the cloud thought its peer broke the protocol: more than 8 unverified drafts" in problems
 
 
 def test_what_breaks_a_side_down_is_a_problem_of_its_trip(monkeypatch: pytest.MonkeyPatch):

@@ -49,6 +49,7 @@ def test_among_many_there_is_everything():
     assert kinds("offline") == kinds("verify") == 3
     assert {trip.policy for trip in MANY} == {"pipesd", "cloud-only"}
     assert kinds("short_patience") == kinds("lease_s") == kinds("clouds") == kinds("kv_sequences") == 2
+    assert kinds("window_tokens") == 2
     assert {trip.sampling.greedy for trip in MANY} == {True, False}
     assert {len(trip.talks) for trip in MANY} >= {1, 3}
 

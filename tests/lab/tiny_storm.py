@@ -43,6 +43,7 @@ def trip_of(*talks: Talk, **changed: Any) -> Trip:
         "lease_s": 300.0,
         "clouds": 1,
         "kv_sequences": 4,
+        "window_tokens": 64,
     }
     return Trip(**{**fixed, **changed})
 

@@ -34,13 +34,13 @@ class Clouds:
         one did: ``LinkError``, ``PeerError`` or ``RefusedError``.
         """
         failures: list[LinkError | PeerError | RefusedError] = []
-        for _ in self._addresses:
+        for number in range(len(self._addresses)):
             try:
                 return await enter()
             except (LinkError, PeerError, RefusedError) as failure:
                 failures.append(failure)
-                if len(self._addresses) > 1:
-                    logger.warning("%s:%d: %s", *self._addresses[0], failure)
+                if number + 1 < len(self._addresses):
+                    logger.warning("%s:%d: %s; going on to the next", *self._addresses[0], failure)
                 self._addresses.append(self._addresses.pop(0))
         busy = (each for each in failures if isinstance(each, RefusedError) and each.code == "busy")
         raise next(busy, failures[-1])

@@ -146,9 +146,10 @@ COMMANDS: Mapping[str, Command] = {
     "/exit": Command("end the chat, as Ctrl-D does; Ctrl-C only stops an answer", _exit),
 }
 
-_LIKE_A_COMMAND = re.compile(r"/\S*|/private\b.*")
 _PRIVATE = re.compile(r"/private\b.*")
 """Never sent, however it is misspelt: what follows is meant to stay here."""
+
+_LIKE_A_COMMAND = re.compile(rf"/\S*|{_PRIVATE.pattern}")
 
 
 # -- with a person ------------------------------------------------------------------------------------------

@@ -173,17 +173,22 @@ def test_an_empty_line_does_nothing() -> None:
     assert speaker.told == ["Hello"]
 
 
+HELP = (
+    "[/help         list these commands]",
+    "[/reset        forget the conversation]",
+    "[/private on   let the draft model alone answer: nothing leaves this device]",
+    "[/private off  take private turns back, and go on with the target]",
+    "[/stats        give figures of the conversation so far]",
+    "[/exit         end the chat, as Ctrl-D does; Ctrl-C only stops an answer]",
+)
+
+
 def test_the_commands() -> None:
     stage, speaker = Stage("/help", "Hello", "/stats", "/reset ", "/exit", "never read"), Speaker(["Hi"])
     play(speaker, stage)
     assert stage.transcript == lines(
         "> /help",
-        "[/help         list these commands]",
-        "[/reset        forget the conversation]",
-        "[/private on   let the draft model alone answer: nothing leaves this device]",
-        "[/private off  take private turns back, and go on with the target]",
-        "[/stats        give figures of the conversation so far]",
-        "[/exit         end the chat, as Ctrl-D does; Ctrl-C only stops an answer]",
+        *HELP,
         "> Hello",
         "Hi",
         "> /stats",
@@ -480,12 +485,7 @@ def test_commands_of_a_script_leave_the_answers_alone() -> None:
         "1",
         "[1 told]",
         "[1 ended]",
-        "[/help         list these commands]",
-        "[/reset        forget the conversation]",
-        "[/private on   let the draft model alone answer: nothing leaves this device]",
-        "[/private off  take private turns back, and go on with the target]",
-        "[/stats        give figures of the conversation so far]",
-        "[/exit         end the chat, as Ctrl-D does; Ctrl-C only stops an answer]",
+        *HELP,
         "2",
     )
     assert speaker.told == ["one", "(reset)", "two"]

@@ -13,12 +13,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pipesd.actors.listener import BACKLOG, Bounds, taking_in
+from pipesd.actors.listener import Bounds, taking_in
 from pipesd.errors import ConfigError, LinkError
 
 READ_BYTES = 1 << 16
-LISTEN_BACKLOG = BACKLOG
-
 
 UNSENT_LOW: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 """Where it exists, the kernel takes no more before it has sent what it has: one batch at most waits in it."""

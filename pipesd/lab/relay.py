@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import cast
 
-from pipesd.actors.link import LISTEN_BACKLOG, READ_BYTES
+from pipesd.actors.link import READ_BYTES
+from pipesd.actors.listener import BACKLOG
 from pipesd.actors.runtime import Crew, crew
 from pipesd.errors import ConfigError
 from pipesd.lab.emulator import LinkEmulator, LinkModel, both_ways
@@ -67,7 +68,7 @@ async def relaying(  # noqa: PLR0913 - two addresses, and what a link is like
     async with crew() as hands:
         relay = _Relay(hands, upstream, lambda: both_ways(up, down, seed), charge, storm)
         try:
-            server = await loop.create_server(lambda: _End(relay.accept), *listen, backlog=LISTEN_BACKLOG)
+            server = await loop.create_server(lambda: _End(relay.accept), *listen, backlog=BACKLOG)
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"listen: cannot listen on {listen[0]}:{listen[1]} ({_reason(error)}); "

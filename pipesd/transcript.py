@@ -85,6 +85,10 @@ class Transcript:
     def spans_within(self, position: int, room_tokens: int, prompt_room_tokens: int) -> list[Span]:
         """What of it fits a pass: output may be cut anywhere, a prompt only into its chunks."""
         spans: list[Span] = []
+        last = self._segments[-1] if self._segments else None
+        if last is not None and not last.prompt and position >= last.start:  # the same, sooner
+            end = min(len(self.tokens), position + room_tokens)
+            return [Span(position, end, prompt=False)] if position < end else spans
         for span in self.spans_from(position):
             tokens = span.end - span.start
             if span.prompt:

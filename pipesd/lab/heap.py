@@ -175,7 +175,7 @@ class _Edge:
         """Frames of the cloud."""
         for frame in portion:
             session, now = self.session, self._heap.now
-            if isinstance(frame, frames.Verdict) and session is not None:
+            if type(frame) is frames.Verdict and session is not None:
                 if self._log is not None:
                     self._log.append(("verdict", now, frame.base, frame.accepted))
                 finish: FinishGeneration | None = None
@@ -212,6 +212,7 @@ class _Cloud:
         self._play = play
         self._heap = play.heap
         self._is_eager = play.cloud_rules.verify == "eager"
+        self._prompt_room_tokens = max(play.cloud_rules.lone_prompt_tokens, play.grant.chunk_tokens)
         self._session: CloudSession | None = None
         self._passing = False
         self._pass_began_s = 0.0
@@ -225,10 +226,10 @@ class _Cloud:
             session = self._session
             if session is None:
                 self._open(frame)
-            elif isinstance(frame, frames.Draft):
+            elif type(frame) is frames.Draft:
                 for verdict in session.draft(frame, now):
                     self._play.down.tell(verdict)
-            elif isinstance(frame, frames.Prompt):
+            elif type(frame) is frames.Prompt:
                 session.prompt(frame, now)
             else:
                 session.abandon()
@@ -247,9 +248,7 @@ class _Cloud:
         session, play = self._session, self._play
         if session is None or not (session.is_due or (self._is_eager and session.may_ride)):
             return
-        rules = play.cloud_rules
-        prompt_room = max(rules.lone_prompt_tokens, play.grant.chunk_tokens)
-        slices = session.take_slices(rules.pass_tokens, prompt_room, now)
+        slices = session.take_slices(play.cloud_rules.pass_tokens, self._prompt_room_tokens, now)
         last, tokens = slices[-1], 0
         for part in slices:
             tokens += len(part.tokens)

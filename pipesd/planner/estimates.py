@@ -60,8 +60,14 @@ class _Run:
 
     def goes_on(self, sample: float, expected: float) -> bool:
         """Whether it is now long enough to be a change; it ends then."""
-        side = (sample > _RUN_FACTOR * expected) - (_RUN_FACTOR * sample < expected)
-        self._count = self._count + 1 if side and side == self._side else abs(side)
+        if sample > _RUN_FACTOR * expected:
+            side = 1
+        elif _RUN_FACTOR * sample < expected:
+            side = -1
+        else:
+            self._side = self._count = 0
+            return False
+        self._count = self._count + 1 if side == self._side else 1
         self._side = side
         if self._count < _RUN:
             return False
@@ -76,26 +82,33 @@ class Median:
         self._run = _Run()
         self._samples: deque[float] = deque(maxlen=WINDOW)
         self._new = 0
+        self._is_stale = False
         self._value: float | None = None
 
     def add(self, sample: float) -> None:
         """Note a sample. Raises ``UsageError`` if it is no duration."""
         if not 0.0 <= sample < _INFINITE:
             raise no_time(sample)
-        expected = self.value
-        self._samples.append(sample)
+        if self._is_stale:
+            self._renew()
+        expected, samples = self._value, self._samples
+        samples.append(sample)
         self._new += 1
+        self._is_stale = self._new >= _REFIT or len(samples) < _REFIT
         if expected is not None and self._run.goes_on(sample, expected):
-            _keep_last(self._samples)
-            self._new = _REFIT
+            _keep_last(samples)
+            self._is_stale = True
 
     @property
     def value(self) -> float | None:
         """None before the first sample; renewed with every sample at first, later with every sixteenth."""
-        if self._new and (self._new >= _REFIT or len(self._samples) < _REFIT):
-            self._value = _middle(self._samples)
-            self._new = 0
+        if self._is_stale:
+            self._renew()
         return self._value
+
+    def _renew(self) -> None:
+        self._value = _middle(self._samples)
+        self._new, self._is_stale = 0, False
 
     @property
     def estimate(self) -> Estimate | None:

@@ -74,7 +74,7 @@ class Occupancy:
         apart_s, sent_apart_s = batch.arrived_s - before.arrived_s, batch.left_s - before.left_s
         if apart_s < 0.0 or batch.gap == "foreign":
             return
-        is_stretched = apart_s > max(_STRETCHED * sent_apart_s, sent_apart_s + _STRETCHED_S)
+        is_stretched = apart_s > _STRETCHED * sent_apart_s and apart_s > sent_apart_s + _STRETCHED_S
         queued = batch.gap == "none" or batch.came_as_one or is_stretched
         if batch.gap == "none" or (queued and self._is_usual(batch.tokens, apart_s)):
             self._fit.add(batch.tokens, apart_s)

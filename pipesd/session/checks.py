@@ -1,5 +1,6 @@
 """What the edge holds its application and its cloud to."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pipesd.errors import PeerError, UsageError, one_line
@@ -68,11 +69,16 @@ def unlike(one: Welcome, other: Welcome) -> list[str]:
 
 
 def check_verdict(
-    frame: Verdict, books: Ledger, limit: int, vocabulary_size: int, end_ids: frozenset[int]
+    frame: Verdict,
+    news: Sequence[int],
+    books: Ledger,
+    limit: int,
+    vocabulary_size: int,
+    end_ids: frozenset[int],
 ) -> None:
-    """Raise ``PeerError`` if a verdict contradicts what was sent; ``limit`` is where the answer must end.
+    """Raise ``PeerError`` if a verdict, which confirms ``news``, contradicts what was sent.
 
-    Why it ends earlier is the cloud's to say.
+    ``limit`` is where the answer must end; why it ends earlier is the cloud's to say.
     """
     if frame.base != books.confirmed:
         raise PeerError("protocol", f"a verdict at {frame.base}, but {books.confirmed} are confirmed")
@@ -85,6 +91,5 @@ def check_verdict(
         raise PeerError("protocol", f"a verdict beyond the limit of {limit} tokens")
     if frame.tokens and max(frame.tokens) >= vocabulary_size:
         raise PeerError("protocol", "a verdict with a token that is not in the vocabulary")
-    news = (*books.suffix[: frame.accepted], *frame.tokens)
     if first_of(end_ids, news) < len(news) - (frame.finish is not None):
         raise PeerError("protocol", "a verdict with text behind an end id, or with one but no finish")

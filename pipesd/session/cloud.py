@@ -47,7 +47,8 @@ class CloudSession:
         self._epoch = self._turn_epoch = self._sent_end = self._answer_start = 0
         self._dead, self._is_parked = True, False
         self._drafts: list[int] = []
-        self._asks = Owed()
+        self._owed = Owed()
+        self._asks = self._owed.asks
         self._arrivals: list[tuple[int, int]] = []
         self._generation: Answer | None = None
         self._finish: Finish | None = None
@@ -117,7 +118,7 @@ class CloudSession:
         """Assert what must hold between any two events."""
         assert self._cached == 0 or self.sequence is not None, "cached tokens without a place"
         assert 0 <= self._cached <= len(self._tokens), "more cached than confirmed"
-        self._asks.validate(len(self._tokens))
+        self._owed.validate(len(self._tokens))
         assert not (self._dead and (self._drafts or self._asks)), "a dead epoch with drafts or asks"
         assert len(self._drafts) <= self._grant.window_tokens, "more drafts than the window"
 
@@ -139,7 +140,7 @@ class CloudSession:
         self._dead = False
         self._sent_end = self._answer_start = length
         self._energy_uj = 0
-        self._asks.ask(length + 1, now)
+        self._owed.ask(length + 1, now)
 
     def decline(self) -> None:
         """There is too much to do for now: the prompt stays, but the generation does not begin."""
@@ -163,7 +164,7 @@ class CloudSession:
         if not self._dead:
             self._take_drafts(frame, now)
         if not self._dead and frame.ask > len(self._tokens):
-            self._asks.ask(frame.ask, now)
+            self._owed.ask(frame.ask, now)
         return again
 
     def cancel(self, frame: Cancel) -> None:
@@ -269,7 +270,7 @@ class CloudSession:
     def _die(self) -> None:
         self._dead = True
         self._drafts.clear()
-        self._asks.clear()
+        self._owed.clear()
         self._arrivals.clear()
 
     # -- its place in the model's cache -----------------------------------------------------------------
@@ -298,24 +299,25 @@ class CloudSession:
         """
         generation = self._generation
         assert generation is not None, "a pass for a session without a generation"
-        assert self.is_due or self.may_ride, "a pass for a session that owes nothing"
+        assert self._flight is None, "a second pass for a session that is in one"
         assert self.sequence is not None, "a pass for a session without a place"
         spans = self._text.spans_within(self._cached, room_tokens, prompt_room_tokens)
         if not spans:
             return ()
         last = spans[-1]
         is_all = last.end == len(self._tokens)
-        room_tokens -= sum(span.end - span.start for span in spans if not span.prompt)
-        drafts = self._judgeable(room_tokens, generation) if is_all and not last.prompt else ()
+        has_drafts = self._drafts and is_all and not last.prompt
+        drafts = self._judgeable(spans, room_tokens, generation) if has_drafts else ()
         if not (drafts or self._asks):
             return ()
         picks = len(drafts) + 1 if is_all else 0
-        queued_s = now - self._asks.since if self._asks else 0.0
+        queued_s = now - self._owed.since if self._asks else 0.0
         self._flight = Flight(last.end + len(drafts), len(drafts), picks, now, queued_s)
         text = [self._slice(span, (), 0, generation) for span in spans[:-1]]
         return (*text, self._slice(last, drafts, picks, generation))
 
-    def _judgeable(self, room_tokens: int, generation: Answer) -> tuple[int, ...]:
+    def _judgeable(self, spans: list[Span], room_tokens: int, generation: Answer) -> tuple[int, ...]:
+        room_tokens -= sum(span.end - span.start for span in spans if not span.prompt)
         limit = min(generation.limit, self._grant.context_tokens) - len(self._tokens)
         return tuple(self._drafts[: max(0, min(room_tokens, limit))])
 
@@ -361,7 +363,7 @@ class CloudSession:
         agreed = common_prefix(judged, picks)
         said = [*judged[:agreed], picks[agreed]]
         news, finish = generation.cut(said, base, self._grant.context_tokens, self._end_ids)
-        accepted = min(agreed, len(news))
+        accepted = agreed if finish is None else min(agreed, len(news))
         self._text.append(news, prompt=False)
         self._cached = base + accepted
         verdict = Verdict(
@@ -379,7 +381,7 @@ class CloudSession:
         )
         self._energy_uj = 0
         self._after_verdict(news, finish)
-        self._asks.answered(len(self._tokens), flight.started, now)
+        self._owed.answered(len(self._tokens), flight.started, now)
         return verdict
 
     def _after_verdict(self, news: list[int], finish: Finish | None) -> None:
@@ -395,4 +397,4 @@ class CloudSession:
 
 
 def _microseconds(seconds: float) -> int:
-    return max(0, round(seconds * 1e6))
+    return round(seconds * 1e6) if seconds > 0.0 else 0

@@ -102,23 +102,16 @@ class EdgeSession:
     def wants_draft(self) -> bool:
         """Whether a draft step would be of use now."""
         generation, books = self._generation, self._ledger
-        if generation is None or self._step is not None or self._paused or self._blocked:
+        suffix, end = books.suffix, books.end
+        if end >= self._draft_context_tokens or generation is None or self._step is not None:
             return False
-        if self.door.is_waiting:
+        if end >= generation.limit or self._paused or self._blocked:
             return False
-        suffix, end, asks = books.suffix, books.end, self._tactics.asks
-        return (
-            end < generation.limit
-            and end < self._draft_context_tokens
-            and (asks == 0 or (self._tactics.goes_ahead and asks < ASKS_MAX))
-            and len(suffix) < (self._rules.offline_tokens if self._shows_drafts else self._window)
-            and not (suffix and suffix[-1] in self._end_ids)
-        )
-
-    @property
-    def _shows_drafts(self) -> bool:
-        """Whether the reader sees drafts, for there is no cloud to confirm them."""
-        return self._rules.offline == "draft" and not (self._tie.is_there or self.door.is_waiting)
+        room_tokens = self._window if self._tie.is_there else self._tie.away_tokens(self._window)
+        if len(suffix) >= room_tokens or (suffix and suffix[-1] in self._end_ids):
+            return False
+        asks = self._tactics.asks
+        return asks == 0 or (self._tactics.goes_ahead and asks < ASKS_MAX)
 
     @property
     def step_is_useless(self) -> bool:
@@ -130,7 +123,6 @@ class EdgeSession:
         """Whether there will be no more drafts in this generation."""
         return self._blocked or self._ledger.end >= self._draft_context_tokens
 
-    @property
     def _exceeds_window(self) -> bool:
         """Whether it has drafts from an outage that are to be asked about window by window, in their turn."""
         return len(self._ledger.suffix) > self._window
@@ -220,7 +212,7 @@ class EdgeSession:
         self._unsend()
         if self._rules.offline == "stop":
             yield from self._give_up(failure)
-        elif self._shows_drafts:
+        elif self._tie.shows_drafts:
             yield from self._show(max(self._shown_end, self._ledger.confirmed), self._ledger.end)
 
     def open(self, grant: Welcome) -> Iterator[EdgeCommand]:
@@ -330,10 +322,10 @@ class EdgeSession:
         generation.drafted += 1
         self._tactics.drafted(confidence, step.position - step.keep, now - step.started_s)
         self._ask_if_due()
-        return self._show(books.end - 1, books.end) if self._shows_drafts else ()
+        return self._show(books.end - 1, books.end) if self._tie.shows_drafts else ()
 
     def _ask_if_due(self) -> None:
-        if self._tie.is_there and not self._exceeds_window:
+        if self._tie.is_there and not self._exceeds_window():
             self._tactics.ask_if_due()
 
     def lose_step(self, *, blocked: bool) -> None:
@@ -347,9 +339,11 @@ class EdgeSession:
     def ask_if_idle(self) -> None:
         """Keep the text moving when the drafter has nothing to do for it."""
         generation, books = self._generation, self._ledger
-        if generation is None or self._step is not None or self.wants_draft or self._exceeds_window:
+        if generation is None or self._step is not None or not self._tie.is_there:
             return
-        if not self._tie.is_there or self._tactics.asks >= ASKS_MAX or self._tactics.ask_if_idle():
+        if self._exceeds_window() or self._tactics.asks >= ASKS_MAX or self.wants_draft:
+            return
+        if self._tactics.ask_if_idle():
             return
         if self._cannot_draft and not (books.suffix or self._paused):
             self._ask_alone(generation)
@@ -357,7 +351,8 @@ class EdgeSession:
     def _ask_alone(self, generation: Generation) -> None:
         """Let the target run on without drafts, and never to the end of what was asked for."""
         confirmed = self._ledger.confirmed
-        if self._tactics.furthest_ask < min(confirmed + ALONE_TOKENS // 2, generation.limit):
+        furthest = self._tactics.furthest_ask
+        if furthest < confirmed + ALONE_TOKENS // 2 and furthest < generation.limit:
             self._tactics.ask_ahead(min(confirmed + ALONE_TOKENS, generation.limit))
 
     def next_frame(self, now: float, gap: Gap) -> Draft | None:
@@ -373,25 +368,28 @@ class EdgeSession:
             return
         if generation is None or frame.epoch > books.epoch:
             raise PeerError("protocol", f"a verdict of epoch {frame.epoch}, which has not begun")
-        check_verdict(frame, books, generation.limit, self._grant.vocabulary_size, self._end_ids)
-        self.door.answered()
         news = (*books.suffix[: frame.accepted], *frame.tokens)
+        check_verdict(frame, news, books, generation.limit, self._grant.vocabulary_size, self._end_ids)
+        self.door.answered()
         base, held = books.confirmed, len(books.suffix)
         first_wrong = books.settle(frame.accepted, frame.tokens)
-        agreed = min(held, len(news)) if first_wrong is None else first_wrong - base
+        agreed = 0
+        if held:
+            agreed = min(held, len(news)) if first_wrong is None else first_wrong - base
         generation.count(frame, agreed, corrected=first_wrong is not None)
         self._tactics.judged(frame, agreed, first_wrong, now)
         if first_wrong is not None:
             self._cached = min(self._cached, first_wrong)
             self._held_end = self._shown_end = 0
         self._ask_if_due()
-        if frame.tokens and max(frame.tokens) >= self._draft_vocabulary_size:
+        if self._grant.vocabulary_size > self._draft_vocabulary_size <= max(frame.tokens, default=0):
             self._blocked = True
         if books.confirmed < self._held_end and not self._tactics.asks:
             self._ask_for_held()
         if news:
             yield EmitTokens(self._number, news)
-            yield from self._show(books.confirmed, min(self._shown_end, books.end))
+            if self._shown_end > books.confirmed:
+                yield from self._show(books.confirmed, min(self._shown_end, books.end))
         if frame.finish is not None:
             yield self._finish(generation, frame.finish)
 

@@ -25,11 +25,11 @@ class Answer:
 
         And why the generation ends with it, if it does.
         """
-        room = min(self.limit, context_tokens) - length
-        ends = first_of(end_ids, news)
-        if ends < min(len(news), room):
+        room = (self.limit if self.limit < context_tokens else context_tokens) - length
+        count, ends = len(news), first_of(end_ids, news)
+        if ends < count and ends < room:
             return news[: ends + 1], "stop"
-        if len(news) < room:
+        if count < room:
             return news, None
         return news[:room], "length" if self.limit <= context_tokens else "context"
 

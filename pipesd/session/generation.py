@@ -50,8 +50,9 @@ class Generation:
         self.accepted += agreed
         self.corrections += corrected
         self.verdicts += 1
-        self.energy_uj += verdict.energy_uj
-        self.useful_uj += useful_uj(verdict.energy_uj, verdict.accepted, verdict.judged)
+        if verdict.energy_uj:
+            self.energy_uj += verdict.energy_uj
+            self.useful_uj += useful_uj(verdict.energy_uj, verdict.accepted, verdict.judged)
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):

@@ -102,17 +102,19 @@ class Ledger:
         contradicted draft is returned.
         """
         assert accepted <= self.sent_tokens, "more accepted than sent"
-        news = [*self.suffix[:accepted], *tokens]
-        count, base = len(news), self.confirmed
-        judged = self.suffix[:count]
+        suffix, base = self.suffix, self.confirmed
+        news = [*suffix[:accepted], *tokens]
+        count = len(news)
         self._text.append(news, prompt=False)
         self.confirmed = base + count
-        if judged != news[: len(judged)]:
-            self._discard()
-            return base + common_prefix(judged, news)
-        self.end = max(self.end, self.confirmed)
-        del self.suffix[:count]
-        self.sent_tokens = max(0, self.sent_tokens - count)
+        if suffix:
+            judged = suffix[:count]
+            if judged != news[: len(judged)]:
+                self._discard()
+                return base + common_prefix(judged, news)
+            del suffix[:count]
+            self.sent_tokens = max(0, self.sent_tokens - count)
+        self.end = self.confirmed + len(suffix)
         while self.asks and self.asks[0] <= self.confirmed:
             self.asks.popleft()
         return None

@@ -10,38 +10,35 @@ class Owed:
     """The asks that are not answered."""
 
     def __init__(self) -> None:
-        self._asks: deque[tuple[int, float]] = deque()
-        """(position, when it came) of each, in order."""
+        self.asks: deque[tuple[int, float]] = deque()
+        """(position, when it came) of each, in order; to be read only."""
 
         self.since = 0.0
         """When the next verdict became due, while there is one."""
 
-    def __len__(self) -> int:
-        return len(self._asks)
-
     def ask(self, position: int, now: float) -> None:
         """Verdicts are owed until the text is ``position`` long. Raises ``PeerError`` if that is too much."""
-        if len(self._asks) == ASKS_MAX:
+        if len(self.asks) == ASKS_MAX:
             raise PeerError("protocol", f"more than {ASKS_MAX} unanswered asks")
-        if not self._asks:
+        if not self.asks:
             self.since = now
-        self._asks.append((max(position, self._asks[-1][0] if self._asks else 0), now))
+        self.asks.append((max(position, self.asks[-1][0] if self.asks else 0), now))
 
     def clear(self) -> None:
         """Nothing is owed any more."""
-        self._asks.clear()
+        self.asks.clear()
 
     def answered(self, length: int, began: float, now: float) -> None:
         """The text is ``length`` long, after a pass that ``began`` then.
 
         What came during the pass has been due since then; what the pass served is due anew.
         """
-        while self._asks and self._asks[0][0] <= length:
-            self._asks.popleft()
-        came = self._asks[0][1] if self._asks else now
+        while self.asks and self.asks[0][0] <= length:
+            self.asks.popleft()
+        came = self.asks[0][1] if self.asks else now
         self.since = came if came > began else now
 
     def validate(self, length: int) -> None:
         """Assert what must hold between any two events."""
-        assert all(ask > length for ask, _ in self._asks), "an answered ask is still owed"
-        assert len(self._asks) <= ASKS_MAX, "too many asks"
+        assert all(ask > length for ask, _ in self.asks), "an answered ask is still owed"
+        assert len(self.asks) <= ASKS_MAX, "too many asks"

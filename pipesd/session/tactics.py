@@ -130,15 +130,14 @@ class Tactics:
     def next_frame(self, window: int, now: float, gap: Gap) -> Draft | None:
         """What is to be sent over the link, which is idle since ``gap`` ago."""
         books, marks = self._books, self._outbox.marks
-        unsent = min(len(books.suffix), window) - books.sent_tokens
         if marks:
             count = min(marks[0], books.end) - books.sent_end
-        elif unsent > 0:
-            count = self._outbox.ready(unsent)
+        else:
+            held = len(books.suffix)
+            unsent = (held if held < window else window) - books.sent_tokens
+            count = self._outbox.ready(unsent) if unsent > 0 else 0
             if not count:
                 return None
-        else:
-            return None
         if count and books.asks and self._stays_behind(count, now):
             return None
         base, tokens = books.send(count)

@@ -18,6 +18,7 @@ class Tie:
 
     def __init__(self, number: int, rules: EdgeRules) -> None:
         self._number = number
+        self._rules = rules
         self.door = Doorstep(number, rules)
         """What to do if the cloud has no room for it."""
 
@@ -36,6 +37,17 @@ class Tie:
 
         self._resumed_turn: int | None = None
         """That which a Resume told that is not answered yet."""
+
+    @property
+    def shows_drafts(self) -> bool:
+        """Whether the reader sees drafts, for there is no cloud to confirm them."""
+        return not self.is_there and self._rules.offline == "draft" and not self.door.is_waiting
+
+    def away_tokens(self, window: int) -> int:
+        """How many drafts may be unverified while nothing of the session may be sent."""
+        if self.door.is_waiting:
+            return 0
+        return self._rules.offline_tokens if self._rules.offline == "draft" else window
 
     def note_turn(self, epoch: int) -> bool:
         """An answer begins or ends with this epoch; whether the cloud may be told at once."""

@@ -179,7 +179,7 @@ def test_drafts_of_an_outage_that_are_asked_about_past_the_window_are_a_problem_
 ):
     trip = trip_of(TALK, LEAVING, offline="draft", window_tokens=8)
     assert play_trip(trip, Weather(every_s=0.6)).problems == []
-    monkeypatch.setattr(EdgeSession, "_exceeds_window", False)
+    monkeypatch.setattr(EdgeSession, "_exceeds_window", lambda _: False)
     problems = play_trip(trip, Weather(every_s=0.6)).problems
     assert "the cloud thought its peer broke the protocol: more than 8 unverified drafts" in problems
 

@@ -59,7 +59,8 @@ def verdict(accepted: int, *tokens: int, finish: Finish | None = None, base: int
 
 
 def check(said: Verdict, ledger: Ledger) -> None:
-    check_verdict(said, ledger, LIMIT, GRANT.vocabulary_size, frozenset(GRANT.end_ids))
+    news = (*ledger.suffix[: said.accepted], *said.tokens)
+    check_verdict(said, news, ledger, LIMIT, GRANT.vocabulary_size, frozenset(GRANT.end_ids))
 
 
 def has_all(*words: str) -> str:

@@ -12,11 +12,13 @@ from typing import Protocol
 
 import msgspec
 
+from pipesd.actors.compute import Pace
 from pipesd.cloud import cloud_rules, welcome_of
 from pipesd.edge_rules import edge_rules
 from pipesd.engines.replay import guess_of
 from pipesd.engines.traces import TracePrompt
 from pipesd.lab.answers import QUIET_S, UPTIME_S, Answer, Record
+from pipesd.lab.cycle import Cycle
 from pipesd.lab.emulator import both_ways
 from pipesd.lab.stages import Play
 from pipesd.lab.turns import REPORTED, TOLD, WOKEN, Heap, Pipe
@@ -310,7 +312,9 @@ class HeapPlay:
         self.edge_rules = edge_rules(play.edge_config, play.context_tokens)
         self.cloud_rules = cloud_rules(play.cloud_config)
         self.grant = welcome_of(play.cloud_config, play.target())
-        self._draft_pace = scenario.draft_pace
+        self.draft_s = _step_cost(scenario.draft_pace)
+        """What a step costs that begins at a moment."""
+
         self.pass_pace = scenario.pass_pace
         self.record = Record()
         self.passes: list[tuple[float, float]] = []
@@ -327,10 +331,6 @@ class HeapPlay:
         charge_up = self._charge_up if self._token_bytes else _size_of
         self.up = Pipe(self.heap, up, cloud.hear, charge_up, edge.idle)
         self.down = Pipe(self.heap, down, edge.hear, _size_of, None)
-
-    def draft_s(self, now: float) -> float:
-        """What a step costs that begins now."""
-        return self._draft_pace.at(now).cost_s(1)
 
     def _charge_up(self, frame: frames.AnyFrame) -> int:
         size = _size_of(frame)
@@ -372,6 +372,13 @@ def _not_collecting() -> Iterator[None]:
 def play_on_heap(play: Play, desk: Adviser | None = None) -> Record:
     """The same record as in virtual time, much sooner."""
     return HeapPlay(play, desk=desk).play()
+
+
+def _step_cost(pace: Cycle[Pace]) -> Callable[[float], float]:
+    if len(pace.values) > 1:
+        return lambda now: pace.at(now).cost_s(1)
+    always_s = pace.values[0].cost_s(1)
+    return lambda _now: always_s
 
 
 _ruler = msgspec.msgpack.Encoder()

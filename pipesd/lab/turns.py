@@ -75,7 +75,10 @@ class Heap:
             ns, self._turn, self._number, what, given = heappop(due)
             if ns != self.now_ns:
                 self.now_ns, self.now = ns, ns / _NS
-            what(*given)
+            if given:
+                what(*given)
+            else:  # which is the quicker call
+                what()
 
 
 class Pipe:

@@ -5,7 +5,7 @@ most drafts are nearly sure, and 0.99 and 0.999 must be told apart. A draft's ow
 some observations of its class, so that few of these change little.
 """
 
-import math
+from math import log2
 
 _CLASSES_PER_OCTAVE = 2
 _CLASSES = 24
@@ -55,5 +55,5 @@ def _class_of(confidence: float) -> int:
     doubt = 1.0 - confidence
     if doubt <= 0.0:
         return _CLASSES - 1
-    number = int(-math.log2(doubt) * _CLASSES_PER_OCTAVE)
+    number = int(-log2(doubt) * _CLASSES_PER_OCTAVE)
     return number if number < _CLASSES else _CLASSES - 1

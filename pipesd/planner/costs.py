@@ -16,6 +16,9 @@ class CostMeter:
 
     def __init__(self) -> None:
         self._draft = Median()
+        self.drafted = self._draft.add
+        """A draft step that evaluated one or two tokens took so many seconds."""
+
         self._abort = Median()
         self._answer = Median()
         self._link = Median()
@@ -30,10 +33,6 @@ class CostMeter:
         self._costs: LinkCosts | None = None
 
     # -- what is measured -------------------------------------------------------------------------------
-
-    def drafted(self, seconds: float) -> None:
-        """A draft step that evaluated one or two tokens."""
-        self._draft.add(seconds)
 
     def aborted(self, seconds: float) -> None:
         """From the wish to stop a step to its end."""

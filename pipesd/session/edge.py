@@ -322,7 +322,9 @@ class EdgeSession:
         generation.drafted += 1
         self._tactics.drafted(confidence, step.position - step.keep, now - step.started_s)
         self._ask_if_due()
-        return self._show(books.end - 1, books.end) if self._tie.shows_drafts else ()
+        if self._tie.is_there or not self._tie.shows_drafts:
+            return ()
+        return self._show(books.end - 1, books.end)
 
     def _ask_if_due(self) -> None:
         if self._tie.is_there and not self._exceeds_window():
@@ -343,7 +345,7 @@ class EdgeSession:
             return
         if self._exceeds_window() or self._tactics.asks >= ASKS_MAX or self.wants_draft:
             return
-        if self._tactics.ask_if_idle():
+        if books.suffix and self._tactics.ask_if_idle():
             return
         if self._cannot_draft and not (books.suffix or self._paused):
             self._ask_alone(generation)

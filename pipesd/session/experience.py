@@ -100,7 +100,8 @@ class SessionExperience:
             learn(worths.popleft()[0], accepted=True)
         if contradicted:
             learn(worths[0][0], accepted=False)
-        self._trip.arrived(verdict.arrivals)
+        if verdict.arrivals:
+            self._trip.arrived(verdict.arrivals)
         self._time_answer(verdict, now)
         if self._newest_s is not None:
             tokens = verdict.accepted + len(verdict.tokens)
@@ -161,13 +162,13 @@ class SessionExperience:
 
     # -- what is expected -------------------------------------------------------------------------------
 
-    def r1(self, cost_weight: float = 0.0) -> float | None:
+    def r1(self, link: LinkCosts | None, cost_weight: float = 0.0) -> float | None:
         """The closed form of R1: what one more draft costs, over TPT; None before both are known.
 
-        A draft costs its step, or its place on the link if that takes longer; and, so weighted, its part of a
-        pass, as a token costs the cloud's work for it.
+        A draft costs its step, or its place on the ``link`` if that takes longer; and, so weighted, its part
+        of a pass, as a token costs the cloud's work for it.
         """
-        draft_s, token_s, link = self._costs.draft_s, self._costs.token_s, self._costs.link_costs()
+        draft_s, token_s = self._costs.draft_s, self._costs.token_s
         if draft_s is None or not token_s:
             return None
         another_s = draft_s if link is None else max(draft_s, link.token_s)

@@ -22,6 +22,7 @@ class Tactics:
         self._policy = rules.policy
         self._books = books
         self._calibrated = rules.policy.r1_rule == "closed_form"
+        self._plans = rules.policy.batching == "planned"
         self._cost_weight = 0.0 if rules.tuner == "off" else COST_WEIGHTS[rules.objective]
         self._outbox = Outbox(rules.policy)
         self._experience = SessionExperience(experience)
@@ -101,8 +102,12 @@ class Tactics:
         self._learn()
 
     def _learn(self) -> None:
-        self._outbox.learn(self._experience.link_costs())
-        r1 = self._experience.r1(self._cost_weight) if self._calibrated else None
+        if not (self._calibrated or self._plans):
+            return
+        link = self._experience.link_costs()
+        if self._plans:
+            self._outbox.learn(link)
+        r1 = self._experience.r1(link, self._cost_weight) if self._calibrated else None
         if r1 is not None:
             self.trigger.r1 = r1
 

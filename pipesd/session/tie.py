@@ -41,7 +41,7 @@ class Tie:
     @property
     def shows_drafts(self) -> bool:
         """Whether the reader sees drafts, for there is no cloud to confirm them."""
-        return not self.is_there and self._rules.offline == "draft" and not self.door.is_waiting
+        return self._rules.offline == "draft" and not (self.is_there or self.door.is_waiting)
 
     def away_tokens(self, window: int) -> int:
         """How many drafts may be unverified while nothing of the session may be sent."""

@@ -56,6 +56,9 @@ class Table:
     def asks(self, end: int, now: float, tokens: int = 0) -> None:
         self.session.sent(tokens, end, now, "some")
 
+    def r1(self, cost_weight: float = 0.0) -> float | None:
+        return self.session.r1(self.session.link_costs(), cost_weight)
+
     def survival(self) -> float:
         outlook = self.session.outlook()
         assert outlook is not None
@@ -418,19 +421,19 @@ def test_sessions_share_what_is_known_but_not_their_drafts(table: Table) -> None
 
 @pytest.mark.parametrize(("draft_s", "r1"), [(0.04, 0.4), (3.0, 1.0)])
 def test_r1_is_a_draft_step_over_the_pace_and_at_most_one(table: Table, draft_s: float, r1: float) -> None:
-    assert table.session.r1() is None
+    assert table.r1() is None
     table.drafts(0.9, seconds=draft_s)
-    assert table.session.r1() is None
+    assert table.r1() is None
     table.first_token(1.0)
     table.session.judged(verdict(BASE + 1, 1, 1), 1, False, 1.2)
-    assert table.session.r1() == same(r1)
+    assert table.r1() == same(r1)
 
 
 def test_r1_counts_a_place_on_the_link_if_that_takes_longer_than_a_step(table: Table) -> None:
     busy(table)
     table.drafts(0.9, seconds=0.004)
     table.session.judged(verdict(BASE + 1, 0, 1), 0, False, 0.3)
-    assert table.session.r1() == same(0.01 / 0.1)
+    assert table.r1() == same(0.01 / 0.1)
 
 
 def asked(table: Table) -> None:
@@ -623,7 +626,7 @@ def test_what_the_clouds_work_is_worth_moves_the_closed_form(table: Table) -> No
     for number in range(1, 4):
         table.session.judged(verdict(BASE + number, 0, 1, pass_ms=40, judged=1), 0, False, 0.2 * number)
     table.costs.passed(5, 0.07)
-    assert table.session.r1() == same(0.04 / 0.2)
-    assert table.session.r1(0.0) == table.session.r1()
-    assert table.session.r1(1.0) == same((0.04 + 0.01) / (0.2 + 0.04))
-    assert table.session.r1(4.0) == same((0.04 + 0.04) / (0.2 + 0.16))
+    assert table.r1() == same(0.04 / 0.2)
+    assert table.r1(0.0) == table.r1()
+    assert table.r1(1.0) == same((0.04 + 0.01) / (0.2 + 0.04))
+    assert table.r1(4.0) == same((0.04 + 0.04) / (0.2 + 0.16))

@@ -152,9 +152,7 @@ class Transcript:
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     """How many tokens two sequences share from their start."""
-    shared = 0
-    for ours, theirs in zip(left, right, strict=False):
+    for shared, (ours, theirs) in enumerate(zip(left, right, strict=False)):
         if ours != theirs:
-            break
-        shared += 1
-    return shared
+            return shared
+    return min(len(left), len(right))

@@ -91,5 +91,7 @@ def check_verdict(
         raise PeerError("protocol", f"a verdict beyond the limit of {limit} tokens")
     if frame.tokens and max(frame.tokens) >= vocabulary_size:
         raise PeerError("protocol", "a verdict with a token that is not in the vocabulary")
+    if end_ids.isdisjoint(news):
+        return
     if first_of(end_ids, news) < len(news) - (frame.finish is not None):
         raise PeerError("protocol", "a verdict with text behind an end id, or with one but no finish")

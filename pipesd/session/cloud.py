@@ -65,11 +65,6 @@ class CloudSession:
         return TextPhase.AWAITING if self._asks else TextPhase.DRAFTING
 
     @property
-    def text(self) -> tuple[int, ...]:
-        """All confirmed tokens."""
-        return tuple(self._tokens)
-
-    @property
     def length(self) -> int:
         """How many tokens are confirmed."""
         return len(self._tokens)
@@ -317,7 +312,9 @@ class CloudSession:
         return (*text, self._slice(last, drafts, picks, generation))
 
     def _judgeable(self, spans: list[Span], room_tokens: int, generation: Answer) -> tuple[int, ...]:
-        room_tokens -= sum(span.end - span.start for span in spans if not span.prompt)
+        for span in spans:
+            if not span.prompt:
+                room_tokens -= span.end - span.start
         limit = min(generation.limit, self._grant.context_tokens) - len(self._tokens)
         return tuple(self._drafts[: max(0, min(room_tokens, limit))])
 

@@ -51,6 +51,7 @@ class EdgeSession:
         self._take_grant(grant)
         self._ledger = Ledger(grant.chunk_tokens)
         self._tactics = Tactics(number, rules, self._ledger, experience)
+        self._marks = self._tactics.marks
         self.adopt = self._tactics.adopt
         """Go by other thresholds from the next draft on; None is what the policy begins with."""
 
@@ -110,18 +111,14 @@ class EdgeSession:
         room_tokens = self._window if self._tie.is_there else self._tie.away_tokens(self._window)
         if len(suffix) >= room_tokens or (suffix and suffix[-1] in self._end_ids):
             return False
-        asks = self._tactics.asks
-        return asks == 0 or (self._tactics.goes_ahead and asks < ASKS_MAX)
+        if not (books.asks or self._marks):
+            return True
+        return self._tactics.goes_ahead and self._tactics.asks < ASKS_MAX
 
     @property
     def step_is_useless(self) -> bool:
         """Whether the step in flight guesses a token that is known already or will never come."""
         return self._step is not None and not self._step_is_live(self._step)
-
-    @property
-    def _cannot_draft(self) -> bool:
-        """Whether there will be no more drafts in this generation."""
-        return self._blocked or self._ledger.end >= self._draft_context_tokens
 
     def _exceeds_window(self) -> bool:
         """Whether it has drafts from an outage that are to be asked about window by window, in their turn."""
@@ -347,7 +344,8 @@ class EdgeSession:
             return
         if books.suffix and self._tactics.ask_if_idle():
             return
-        if self._cannot_draft and not (books.suffix or self._paused):
+        cannot_draft = self._blocked or books.end >= self._draft_context_tokens
+        if cannot_draft and not (books.suffix or self._paused):
             self._ask_alone(generation)
 
     def _ask_alone(self, generation: Generation) -> None:

@@ -18,11 +18,13 @@ class Owed:
 
     def ask(self, position: int, now: float) -> None:
         """Verdicts are owed until the text is ``position`` long. Raises ``PeerError`` if that is too much."""
-        if len(self.asks) == ASKS_MAX:
-            raise PeerError("protocol", f"more than {ASKS_MAX} unanswered asks")
         if not self.asks:
             self.since = now
-        self.asks.append((max(position, self.asks[-1][0] if self.asks else 0), now))
+        elif len(self.asks) == ASKS_MAX:
+            raise PeerError("protocol", f"more than {ASKS_MAX} unanswered asks")
+        else:
+            position = max(position, self.asks[-1][0])
+        self.asks.append((position, now))
 
     def clear(self) -> None:
         """Nothing is owed any more."""

@@ -32,6 +32,9 @@ class Tactics:
         self.trigger = self._outbox.trigger
         """To be read only."""
 
+        self.marks = self._outbox.marks
+        """To be read only: positions that will be asked for as soon as the link is idle."""
+
         self.ask_ahead = self._outbox.ask_ahead
         """Ask for a verdict up to a position, whatever the trigger says."""
 
@@ -44,13 +47,12 @@ class Tactics:
     @property
     def asks(self) -> int:
         """How many verdicts are owed, or will be asked for as soon as the link is idle."""
-        return len(self._books.asks) + len(self._outbox.marks)
+        return len(self._books.asks) + len(self.marks)
 
     @property
     def furthest_ask(self) -> int:
         """The furthest position that was asked for, or will be; 0 if none was."""
-        marks = self._outbox.marks
-        return marks[-1] if marks else self._books.last_ask
+        return self.marks[-1] if self.marks else self._books.last_ask
 
     # -- what becomes of drafts -------------------------------------------------------------------------
 
@@ -134,7 +136,7 @@ class Tactics:
 
     def next_frame(self, window: int, now: float, gap: Gap) -> Draft | None:
         """What is to be sent over the link, which is idle since ``gap`` ago."""
-        books, marks = self._books, self._outbox.marks
+        books, marks = self._books, self.marks
         if marks:
             count = min(marks[0], books.end) - books.sent_end
         else:

@@ -328,7 +328,7 @@ class CloudTable:
         return self.side.sessions[number].phase
 
     def text(self, number: int = 0) -> tuple[int, ...]:
-        return self.side.sessions[number].text
+        return tuple(self.side.sessions[number].tokens)
 
 
 # -- peers that lie ---------------------------------------------------------------------------------------
@@ -611,7 +611,7 @@ class HostileWorld(World):
         self, kind: int, number: int, session: CloudSession | None, digits: tuple[int, int, int, int]
     ) -> frames.EdgeFrame:
         _, x, y, z = digits
-        epoch, length = (session._epoch, len(session.text)) if session else (0, 0)
+        epoch, length = (session._epoch, session.length) if session else (0, 0)
         if kind < 3 or session is None:
             return self._oddity(number, kind, x, y, z)
         if kind < 6:
@@ -622,7 +622,7 @@ class HostileWorld(World):
             return frames.Cancel(number, epoch + x % 3)
         if kind > 15:
             return self._restore(number, session, digits)
-        held = [*session.text, *session._drafts]
+        held = [*session.tokens, *session._drafts]
         base = max(0, len(held) - y if kind < 9 else len(held) + (y == 9))
         guesses = held[base:]
         while len(guesses) < x:

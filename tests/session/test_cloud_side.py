@@ -285,7 +285,7 @@ def confirmed(rules: CloudRules = LEASING, peers: int = 1) -> CloudTable:
 
 
 def texts(table: CloudTable) -> list[tuple[int, ...]]:
-    return [session.text for session in table.side.sessions]
+    return [tuple(session.tokens) for session in table.side.sessions]
 
 
 def resumed(session: int = 0, *, need: bool, peer: int) -> SendToPeer:

@@ -308,7 +308,7 @@ class CloudSession:
         picks = len(drafts) + 1 if is_all else 0
         queued_s = now - self._owed.since if self._asks else 0.0
         self._flight = Flight(last.end + len(drafts), len(drafts), picks, now, queued_s)
-        text = [self._slice(span, (), 0, generation) for span in spans[:-1]]
+        text = [self._slice(span, (), 0, generation) for span in spans[:-1]] if len(spans) > 1 else ()
         return (*text, self._slice(last, drafts, picks, generation))
 
     def _judgeable(self, spans: list[Span], room_tokens: int, generation: Answer) -> tuple[int, ...]:
@@ -357,7 +357,7 @@ class CloudSession:
         self.made_use = True
         base = len(self._tokens)
         judged = self._drafts[: flight.drafts]
-        agreed = common_prefix(judged, picks)
+        agreed = common_prefix(judged, picks) if judged else 0
         said = [*judged[:agreed], picks[agreed]]
         news, finish = generation.cut(said, base, self._grant.context_tokens, self._end_ids)
         accepted = agreed if finish is None else min(agreed, len(news))
@@ -383,14 +383,15 @@ class CloudSession:
 
     def _after_verdict(self, news: list[int], finish: Finish | None) -> None:
         self._arrivals.clear()
-        judged = self._drafts[: len(news)]
         if finish is not None:
             self._generation, self._finish = None, finish
             self._die()
-        elif judged != news[: len(judged)]:
-            self._die()
-        else:
-            del self._drafts[: len(news)]
+        elif self._drafts:
+            judged = self._drafts[: len(news)]
+            if judged != news[: len(judged)]:
+                self._die()
+            else:
+                del self._drafts[: len(news)]
 
 
 def _microseconds(seconds: float) -> int:

@@ -35,6 +35,27 @@ def _is_ipv6(host: str) -> bool:
     return True
 
 
+_SUBSCRIBER_BITS = 64
+"""Whoever has IPv6 at all has so many bits of addresses of their own at least (RFC 6177)."""
+
+
+def counted_as(host: str) -> str:
+    """By what the connections of a numeric address are counted: itself, or its /64 for IPv6.
+
+    IPv4 that was mapped into IPv6 counts as IPv4. What is no address stays as it is.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    network = int(address) >> _SUBSCRIBER_BITS << _SUBSCRIBER_BITS
+    return f"{ipaddress.IPv6Address(network)}/{_SUBSCRIBER_BITS}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach what listens there."""
     try:

@@ -1,6 +1,6 @@
 import pytest
 
-from pipesd.address import host_port, host_ports, is_loopback
+from pipesd.address import counted_as, host_port, host_ports, is_loopback
 from pipesd.errors import ConfigError
 
 
@@ -78,3 +78,21 @@ def test_the_lowest_port_holds_for_each_of_several() -> None:
 )
 def test_what_only_this_machine_can_reach(host: str, is_here: bool) -> None:
     assert is_loopback(host) == is_here
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("2001:db8:0:1:ffff:ffff:ffff:ffff", "2001:db8:0:1::/64"),
+        ("2001:db8:0:2::1", "2001:db8:0:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("", ""),
+        ("somewhere", "somewhere"),
+    ],
+)
+def test_connections_over_ipv6_are_counted_by_who_has_the_address(host: str, counted: str) -> None:
+    assert counted_as(host) == counted

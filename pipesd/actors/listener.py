@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from pipesd.address import counted_as
 from pipesd.redact import log_fault
 
 BACKLOG = 512
@@ -46,7 +47,7 @@ class Crowd:
 
     def enter(self, address: str) -> bool:
         """Count one more; False if that is one too many."""
-        bounds = self._bounds
+        bounds, address = self._bounds, counted_as(address)
         if self._addresses.total() >= bounds.connections_max:
             return False
         if self._addresses[address] >= bounds.address_connections_max:
@@ -56,6 +57,7 @@ class Crowd:
 
     def leave(self, address: str) -> None:
         """One who had entered is gone."""
+        address = counted_as(address)
         self._addresses[address] -= 1
         if not self._addresses[address]:
             del self._addresses[address]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
+from pipesd.address import counted_as
 from pipesd.errors import PeerError
 from pipesd.session.greeting import NO_TOKEN
 from pipesd.session.proof import REVOKED, CloudProof, Tokens
@@ -49,6 +50,7 @@ class Admission:
             return Refuse("stopping", "it is stopping")
         if len(self._guests) >= self._rules.connections_max:
             return Refuse("busy", "no connection is free", self._rules.retry_ms)
+        address = counted_as(address)
         if address and self._addresses[address] >= self._rules.address_connections_max:
             message = f"all {self._rules.address_connections_max} connections from one address are taken"
             return Refuse("busy", message, self._rules.retry_ms)

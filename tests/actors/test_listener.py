@@ -56,6 +56,15 @@ def test_nothing_is_kept_of_those_who_left_or_were_turned_away() -> None:
 # -- over real sockets --------------------------------------------------------------------------------------
 
 
+def test_addresses_of_one_subscriber_count_together() -> None:
+    crowd = Crowd(Bounds(address_connections_max=1))
+    assert crowd.enter("2001:db8::1")
+    assert not crowd.enter("2001:db8::2")
+    assert crowd.enter("2001:db8:0:1::1")
+    crowd.leave("2001:db8::1")
+    assert crowd.enter("2001:db8::2")
+
+
 class Served:
     """Serves by waiting until the other side has ended."""
 

@@ -59,6 +59,14 @@ def test_connections_from_one_address_are_counted_too() -> None:
     assert meets(door, 6, "a") == Refuse("busy", message, 2_000)
 
 
+def test_who_has_ipv6_cannot_take_another_address_for_each_connection() -> None:
+    door = met("2001:db8::1", "2001:db8::2", address_connections_max=2)
+    assert meets(door, 2, "2001:db8::3") is not None
+    assert meets(door, 3, "2001:db8:0:1::1") is None
+    door.forget(0)
+    assert meets(door, 4, "2001:db8::3") is None
+
+
 def test_where_addresses_mean_nothing_only_connections_are_counted() -> None:
     door = met("", "", "", address_connections_max=1, connections_max=3)
     assert meets(door, 3) == Refuse("busy", "no connection is free", 2_000)

@@ -299,7 +299,7 @@ class CloudConfig(CommonConfig):
     """Most connections open at once."""
 
     address_connections_max: Count = 64
-    """Most connections open at once from one address."""
+    """Most connections open at once from one address, or from one /64 of IPv6."""
 
     tokens: str = ""
     """The file of access tokens, as pipesd-cloud token makes it; without one whoever connects is let in."""

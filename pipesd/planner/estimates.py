@@ -195,8 +195,10 @@ class LineFit:
 
         The first different size counts at once.
         """
+        if not self._new:
+            return self._latest
         is_flat = self._latest is None or math.isinf(self._latest.slope.error)
-        if self._new and (is_flat or self._new >= _REFIT or len(self._points) < _REFIT):
+        if is_flat or self._new >= _REFIT or len(self._points) < _REFIT:
             self._latest = self._fit() or self._latest
             self._new = 0
         return self._latest

@@ -134,18 +134,16 @@ class Trip:
                 return
             batch = self._underway.popleft()
             batch.arrived_s = stamp_us / 1e6
-            self._arrive(batch)
+            last = self._last
+            if last is not None and _came_as_one(last, batch):
+                last.tokens += batch.tokens
+                last.left_s = batch.left_s
+                last.came_as_one = True
+            else:
+                if self._before is not None:
+                    self._compare_last()
+                self._before, self._last = last, batch
         self._compare_last()
-
-    def _arrive(self, batch: _Batch) -> None:
-        last = self._last
-        if last is not None and _came_as_one(last, batch):
-            last.tokens += batch.tokens
-            last.left_s = batch.left_s
-            last.came_as_one = True
-        else:
-            self._compare_last()
-            self._before, self._last = last, batch
 
     def _compare_last(self) -> None:
         """No more batches come as one with the last; if some do later, they say nothing."""

@@ -1,4 +1,4 @@
-"""Where daemons listen: HOST:PORT as text, taken apart."""
+"""Where daemons listen, HOST:PORT as text, taken apart; and by what those who connect are counted."""
 
 import ipaddress
 

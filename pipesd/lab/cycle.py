@@ -23,7 +23,7 @@ class Cycle(Generic[T]):
 
     def at(self, moment: float) -> T:
         """What holds then."""
-        return self._values[self._place(moment)[0]] if len(self._values) > 1 else self._values[0]
+        return self._values[self._place(moment)[0]]
 
     def until(self, moment: float) -> float:
         """When something else holds, after ``moment``."""

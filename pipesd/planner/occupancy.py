@@ -140,8 +140,7 @@ class Trip:
                 last.left_s = batch.left_s
                 last.came_as_one = True
             else:
-                if self._before is not None:
-                    self._compare_last()
+                self._compare_last()
                 self._before, self._last = last, batch
         self._compare_last()
 

@@ -295,6 +295,7 @@ class CloudSession:
         generation = self._generation
         assert generation is not None, "a pass for a session without a generation"
         assert self._flight is None, "a second pass for a session that is in one"
+        assert self._asks or self._drafts, "a pass for a session that owes nothing"
         assert self.sequence is not None, "a pass for a session without a place"
         spans = self._text.spans_within(self._cached, room_tokens, prompt_room_tokens)
         if not spans:
@@ -308,7 +309,7 @@ class CloudSession:
         picks = len(drafts) + 1 if is_all else 0
         queued_s = now - self._owed.since if self._asks else 0.0
         self._flight = Flight(last.end + len(drafts), len(drafts), picks, now, queued_s)
-        text = [self._slice(span, (), 0, generation) for span in spans[:-1]] if len(spans) > 1 else ()
+        text = [self._slice(span, (), 0, generation) for span in spans[:-1]]
         return (*text, self._slice(last, drafts, picks, generation))
 
     def _judgeable(self, spans: list[Span], room_tokens: int, generation: Answer) -> tuple[int, ...]:

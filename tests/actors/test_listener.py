@@ -53,9 +53,6 @@ def test_nothing_is_kept_of_those_who_left_or_were_turned_away() -> None:
     assert len(crowd._addresses) == 1
 
 
-# -- over real sockets --------------------------------------------------------------------------------------
-
-
 def test_addresses_of_one_subscriber_count_together() -> None:
     crowd = Crowd(Bounds(address_connections_max=1))
     assert crowd.enter("2001:db8::1")
@@ -63,6 +60,9 @@ def test_addresses_of_one_subscriber_count_together() -> None:
     assert crowd.enter("2001:db8:0:1::1")
     crowd.leave("2001:db8::1")
     assert crowd.enter("2001:db8::2")
+
+
+# -- over real sockets --------------------------------------------------------------------------------------
 
 
 class Served:

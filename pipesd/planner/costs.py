@@ -21,11 +21,11 @@ class CostMeter:
 
         self._abort = Median()
         self._answer = Median()
-        self._link = Median()
         self._return = Median()
         self._travel = Median()
         self._pass = LineFit()
-        self._occupancy = Occupancy(LineFit())
+        self._batches = LineFit()
+        self._occupancy = Occupancy(self._batches)
         self._pace: deque[tuple[float, int, float]] = deque()
         self._pace_cloud_s = 0.0
         self._pace_s = 0.0
@@ -38,10 +38,9 @@ class CostMeter:
         """From the wish to stop a step to its end."""
         self._abort.add(seconds)
 
-    def answered(self, waited_s: float, queue_s: float, pass_s: float) -> None:
-        """A verdict came ``waited_s`` after its ask had left; the cloud spent the other two of it."""
-        self._answer.add(waited_s)
-        self._link.add(max(0.0, waited_s - queue_s - pass_s))
+    def answered(self, seconds: float) -> None:
+        """A verdict came so long after its ask began to leave."""
+        self._answer.add(seconds)
 
     def returned(self, seconds: float) -> None:
         """A verdict came so long after its ask had left the link."""
@@ -106,13 +105,13 @@ class CostMeter:
         return self._return.value
 
     @property
-    def link(self) -> Estimate | None:
-        """Both ways together: an answer without the cloud's own share."""
-        return self._link.estimate
+    def travel(self) -> Estimate | None:
+        """Latency: an answer, from the moment at which its ask has left, without the cloud's share."""
+        return self._travel.estimate
 
     @property
     def travel_s(self) -> float | None:
-        """Both ways together, from the moment at which an ask has left."""
+        """The same without its error."""
         return self._travel.value
 
     @property
@@ -123,7 +122,7 @@ class CostMeter:
     @property
     def occupancy(self) -> Line | None:
         """alpha + beta·n; None while the link was never busy for long enough to tell."""
-        return self._occupancy.line
+        return self._batches.line
 
     @property
     def token_s(self) -> float | None:
@@ -137,7 +136,7 @@ class CostMeter:
 
     def link_costs(self) -> LinkCosts | None:
         """For the plan: the same object while nothing has changed, None while not all is known."""
-        draft_s, occupancy = self._draft.value, self._occupancy.line
+        draft_s, occupancy = self._draft.value, self._batches.line
         if draft_s is None or occupancy is None:
             return None
         costs = self._costs

@@ -135,7 +135,7 @@ class SessionExperience:
             if not self._asked and self._ask_left_s is not None:
                 self._costs.returned(now - self._ask_left_s)
                 self._costs.travelled(now - self._ask_left_s - (verdict.queue_us + verdict.pass_us) / 1e6)
-            self._costs.answered(now - answered, verdict.queue_us / 1e6, verdict.pass_us / 1e6)
+            self._costs.answered(now - answered)
 
     def discarded(self) -> None:
         """The suffix and all asks are gone."""

@@ -192,12 +192,12 @@ def test_a_correction_does_not_interrupt_the_pace(table: Table) -> None:
 def test_an_answer_takes_from_the_ask_to_the_verdict_that_reaches_it(table: Table) -> None:
     table.first_token()
     table.asks(BASE + 3, now=1.0)
+    table.session.link_idle(1.02)
     table.hears(BASE + 2, 1.05)
     assert table.costs.answer_s is None
     table.hears(BASE + 3, 1.2, queue_ms=10, pass_ms=40)
-    assert table.costs.answer_s == same(0.2)
-    assert table.costs.link is not None
-    assert table.costs.link.value == same(0.15)
+    assert (table.costs.answer_s, table.costs.return_s) == (same(0.2), same(0.18))
+    assert table.costs.travel_s == same(0.13)
 
 
 def test_a_verdict_that_nobody_asked_for_is_no_answer(table: Table) -> None:
@@ -238,7 +238,7 @@ def test_an_ask_behind_the_prompt_is_no_ordinary_one(table: Table) -> None:
     table.session.link_idle(0.2)
     table.first_token(5.0, pass_ms=4_900)
     table.hears(BASE + 4, 5.06, pass_ms=40)
-    assert (table.costs.answer_s, table.costs.return_s, table.costs.link) == (None, None, None)
+    assert (table.costs.answer_s, table.costs.return_s, table.costs.travel_s) == (None, None, None)
 
 
 def test_an_ask_behind_the_prompt_leaves_those_that_follow_it_alone(table: Table) -> None:
@@ -250,8 +250,7 @@ def test_an_ask_behind_the_prompt_leaves_those_that_follow_it_alone(table: Table
     assert table.costs.answer_s is None
     table.hears(BASE + 6, 5.4, queue_ms=10, pass_ms=40)
     assert (table.costs.answer_s, table.costs.return_s) == (same(0.3), same(0.25))
-    assert table.costs.link is not None
-    assert table.costs.link.value == same(0.25)
+    assert table.costs.travel_s == same(0.2)
 
 
 def test_the_way_back_begins_when_the_newest_ask_has_left(table: Table) -> None:
@@ -386,7 +385,7 @@ def test_there_is_no_outlook_before_draft_and_answer_are_known() -> None:
 
 
 def test_the_outlook_is_what_was_measured(table: Table) -> None:
-    table.costs.answered(0.2, 0.0, 0.05)
+    table.costs.answered(0.2)
     table.drafts(0.9, 0.8)
     acceptance = Calibration().acceptance
     survival = same(untaught(0.9, 0.8))
@@ -398,7 +397,7 @@ def test_the_outlook_is_what_was_measured(table: Table) -> None:
 
 
 def test_survival_is_that_of_the_drafts_that_are_unverified(table: Table) -> None:
-    table.costs.answered(0.2, 0.0, 0.05)
+    table.costs.answered(0.2)
     table.drafts(0.6, 0.75, 0.9)
     assert table.survival() == same(untaught(0.6, 0.75, 0.9))
     table.session.judged(verdict(BASE, 1, 1), 2, False, 0.0)
@@ -411,7 +410,7 @@ def test_survival_is_that_of_the_drafts_that_are_unverified(table: Table) -> Non
 def test_sessions_share_what_is_known_but_not_their_drafts(table: Table) -> None:
     other = Table(table.shared)
     table.drafts(0.6)
-    table.costs.answered(0.2, 0.0, 0.05)
+    table.costs.answered(0.2)
     assert (other.survival(), table.survival()) == (1.0, same(untaught(0.6)))
     other.drafts(0.9)
     table.session.judged(verdict(BASE, 0, 1), 0, True, 0.0)

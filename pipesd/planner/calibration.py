@@ -5,10 +5,13 @@ most drafts are nearly sure, and 0.99 and 0.999 must be told apart. A draft's ow
 some observations of its class, so that few of these change little.
 """
 
-from math import log2
+from bisect import bisect_right
 
 _CLASSES_PER_OCTAVE = 2
 _CLASSES = 24
+_BORDERS = [1.0 - 0.5 ** (number / _CLASSES_PER_OCTAVE) for number in range(1, _CLASSES)]
+"""The least confidence of each class but the first."""
+
 _PRIOR_DRAFTS = 8.0
 _MEMORY_DRAFTS = 200.0
 """A class that has seen more than this forgets its oldest in proportion."""
@@ -27,33 +30,25 @@ class Calibration:
 
     def learn(self, confidence: float, *, accepted: bool) -> None:
         """Note what became of a draft."""
-        number, judged, right = _class_of(confidence), self._judged, self._accepted
+        number, judged, right = bisect_right(_BORDERS, confidence), self._judged, self._accepted
         if judged[number] >= _MEMORY_DRAFTS:
             judged[number] /= 2
             right[number] /= 2
         if self._all_judged >= _MEMORY_DRAFTS:
-            self._all_judged /= 2
+            self._all_judged /= 2.0
             self._all_accepted /= 2
-        judged[number] += 1
-        self._all_judged += 1
+        judged[number] += 1.0
+        self._all_judged += 1.0
         if accepted:
-            right[number] += 1
-            self._all_accepted += 1
+            right[number] += 1.0
+            self._all_accepted += 1.0
 
     def survival(self, confidence: float) -> float:
         """The probability that such a draft is accepted, given that those before it are."""
-        number = _class_of(confidence)
+        number = bisect_right(_BORDERS, confidence)
         return (_PRIOR_DRAFTS * confidence + self._accepted[number]) / (_PRIOR_DRAFTS + self._judged[number])
 
     @property
     def acceptance(self) -> float:
         """Share of the judged drafts that were accepted, of late."""
         return self._all_accepted / self._all_judged
-
-
-def _class_of(confidence: float) -> int:
-    doubt = 1.0 - confidence
-    if doubt <= 0.0:
-        return _CLASSES - 1
-    number = int(-log2(doubt) * _CLASSES_PER_OCTAVE)
-    return number if number < _CLASSES else _CLASSES - 1

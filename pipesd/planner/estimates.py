@@ -55,23 +55,20 @@ class _Run:
     """Counts how many samples in a row are off on the same side."""
 
     def __init__(self) -> None:
-        self._side = 0
+        self._is_above = False
         self._count = 0
 
     def goes_on(self, sample: float, expected: float) -> bool:
         """Whether it is now long enough to be a change; it ends then."""
-        if sample > _RUN_FACTOR * expected:
-            side = 1
-        elif _RUN_FACTOR * sample < expected:
-            side = -1
-        else:
-            self._side = self._count = 0
+        if sample <= _RUN_FACTOR * expected and expected <= _RUN_FACTOR * sample:
+            self._count = 0
             return False
-        self._count = self._count + 1 if side == self._side else 1
-        self._side = side
+        is_above = sample > expected
+        self._count = self._count + 1 if is_above == self._is_above else 1
+        self._is_above = is_above
         if self._count < _RUN:
             return False
-        self._side = self._count = 0
+        self._count = 0
         return True
 
 
@@ -82,33 +79,21 @@ class Median:
         self._run = _Run()
         self._samples: deque[float] = deque(maxlen=WINDOW)
         self._new = 0
-        self._is_stale = False
-        self._value: float | None = None
+        self.value: float | None = None
+        """None before the first sample; renewed with every sample at first, later with every sixteenth."""
 
     def add(self, sample: float) -> None:
         """Note a sample. Raises ``UsageError`` if it is no duration."""
         if not 0.0 <= sample < _INFINITE:
             raise no_time(sample)
-        if self._is_stale:
-            self._renew()
-        expected, samples = self._value, self._samples
+        expected, samples = self.value, self._samples
         samples.append(sample)
         self._new += 1
-        self._is_stale = self._new >= _REFIT or len(samples) < _REFIT
-        if expected is not None and self._run.goes_on(sample, expected):
+        has_changed = expected is not None and self._run.goes_on(sample, expected)
+        if has_changed:
             _keep_last(samples)
-            self._is_stale = True
-
-    @property
-    def value(self) -> float | None:
-        """None before the first sample; renewed with every sample at first, later with every sixteenth."""
-        if self._is_stale:
-            self._renew()
-        return self._value
-
-    def _renew(self) -> None:
-        self._value = _middle(self._samples)
-        self._new, self._is_stale = 0, False
+        if has_changed or self._new >= _REFIT or len(samples) < _REFIT:
+            self.value, self._new = _middle(samples), 0
 
     @property
     def estimate(self) -> Estimate | None:

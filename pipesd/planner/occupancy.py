@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from pipesd.planner.estimates import WINDOW, Line, LineFit
+from pipesd.planner.estimates import WINDOW, LineFit
 
 _USUAL_MIN = 8
 _USUAL_FACTOR = 2.0
@@ -64,13 +64,10 @@ class Occupancy:
 
         self._sooner = 0
 
-    @property
-    def line(self) -> Line | None:
-        """None while the link was not busy for long enough to tell."""
-        return self._fit.line
-
-    def compare(self, before: _Batch, batch: _Batch) -> None:
-        """Learn from a batch that arrived behind another of the same session."""
+    def compare(self, before: _Batch | None, batch: _Batch | None) -> None:
+        """Learn from a batch that arrived behind another of the same session, if there are two."""
+        if before is None or batch is None:
+            return
         apart_s, sent_apart_s = batch.arrived_s - before.arrived_s, batch.left_s - before.left_s
         if apart_s < 0.0 or batch.gap == "foreign":
             return
@@ -109,9 +106,8 @@ class Trip:
     def __init__(self, occupancy: Occupancy) -> None:
         self._occupancy = occupancy
         self._underway: deque[_Batch] = deque()
-        self._before: _Batch | None = None
         self._last: _Batch | None = None
-        """The last that is known to have arrived, and the one before it if it was not compared yet."""
+        """The last that is known to have arrived; later ones may still have come as one with it."""
 
         self._disturbed = False
         """Whether something else has used the link since the last batch."""
@@ -127,34 +123,29 @@ class Trip:
 
     def arrived(self, arrivals: Sequence[tuple[int, int]]) -> None:
         """Stamps (tokens, µs on the cloud's clock) of the oldest batches underway, in order."""
+        underway, last, compare = self._underway, self._last, self._occupancy.compare
+        before: _Batch | None = None  # which the last is not compared with yet: more may come as one with it
         for tokens, stamp_us in arrivals:
-            if not self._underway or self._underway[0].tokens != tokens:
-                self._compare_last()
+            if not underway or underway[0].tokens != tokens:
+                compare(before, last)
                 self.reset()
                 return
-            batch = self._underway.popleft()
+            batch = underway.popleft()
             batch.arrived_s = stamp_us / 1e6
-            last = self._last
-            if last is not None and _came_as_one(last, batch):
+            if (
+                last is not None
+                and abs(batch.arrived_s - last.arrived_s) < _TOGETHER_S < batch.left_s - last.left_s
+            ):  # they came as one
                 last.tokens += batch.tokens
                 last.left_s = batch.left_s
                 last.came_as_one = True
             else:
-                self._compare_last()
-                self._before, self._last = last, batch
-        self._compare_last()
-
-    def _compare_last(self) -> None:
-        """No more batches come as one with the last; if some do later, they say nothing."""
-        if self._before is not None and self._last is not None:
-            self._occupancy.compare(self._before, self._last)
-        self._before = None
+                compare(before, last)
+                before, last = last, batch
+        compare(before, last)
+        self._last = last
 
     def reset(self) -> None:
         """A new epoch: what is underway will not be stamped."""
         self._underway.clear()
-        self._before = self._last = None
-
-
-def _came_as_one(first: _Batch, second: _Batch) -> bool:
-    return abs(second.arrived_s - first.arrived_s) < _TOGETHER_S < second.left_s - first.left_s
+        self._last = None

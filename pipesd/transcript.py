@@ -152,7 +152,7 @@ class Transcript:
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     """How many tokens two sequences share from their start."""
-    for shared, (ours, theirs) in enumerate(zip(left, right, strict=False)):
-        if ours != theirs:
-            return shared
-    return min(len(left), len(right))
+    shared, most = 0, min(len(left), len(right))
+    while shared < most and left[shared] == right[shared]:
+        shared += 1
+    return shared

@@ -229,23 +229,23 @@ class CloudSession:
 
     def _take_drafts(self, frame: Draft, now: float) -> None:
         base, tokens, window = frame.base, frame.tokens, self._grant.window_tokens
-        length, received = len(self._tokens), len(self._drafts)
+        length, received, count = len(self._tokens), len(self._drafts), len(frame.tokens)
         if not self._sent_end <= base <= length + received:
             expected = f"from {self._sent_end} to {length + received}"
             raise PeerError("protocol", f"drafts that start at {base}, not {expected}")
         fresh = tokens
         if base < length:
             known = self._tokens[base:]
-            if common_prefix(known, tokens) < min(len(known), len(tokens)):
+            if common_prefix(known, tokens) < min(len(known), count):
                 self._die()
                 return
             fresh = tokens[len(known) :]
         if received + len(fresh) > window:
             raise PeerError("window", f"more than {window} unverified drafts")
         self._drafts += fresh
-        self._sent_end = base + len(tokens)
-        if tokens and len(self._arrivals) < window:
-            self._arrivals.append((len(tokens), round(now * 1e6)))
+        self._sent_end = base + count
+        if count and len(self._arrivals) < window:
+            self._arrivals.append((count, round(now * 1e6)))
 
     def _require_newer(self, epoch: int) -> None:
         if epoch <= self._epoch:

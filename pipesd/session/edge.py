@@ -51,7 +51,9 @@ class EdgeSession:
         self._take_grant(grant)
         self._ledger = Ledger(grant.chunk_tokens)
         self._tactics = Tactics(number, rules, self._ledger, experience)
-        self._marks = self._tactics.marks
+        self.marks = self._tactics.marks
+        """To be read only: positions that will be asked for as soon as the link is idle."""
+
         self.adopt = self._tactics.adopt
         """Go by other thresholds from the next draft on; None is what the policy begins with."""
 
@@ -111,7 +113,7 @@ class EdgeSession:
         room_tokens = self._window if self._tie.is_there else self._tie.away_tokens(self._window)
         if len(suffix) >= room_tokens or (suffix and suffix[-1] in self._end_ids):
             return False
-        if not (books.asks or self._marks):
+        if not (books.asks or self.marks):
             return True
         return self._tactics.goes_ahead and self._tactics.asks < ASKS_MAX
 
@@ -324,7 +326,7 @@ class EdgeSession:
         return self._show(books.end - 1, books.end)
 
     def _ask_if_due(self) -> None:
-        if self._tie.is_there and not self._exceeds_window():
+        if self._tie.is_there and len(self._ledger.suffix) <= self._window:
             self._tactics.ask_if_due()
 
     def lose_step(self, *, blocked: bool) -> None:

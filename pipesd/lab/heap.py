@@ -33,7 +33,7 @@ from pipesd.session.experience import Experience
 from pipesd.session.leases import LEASE_BYTES
 from pipesd.session.trials import Trials
 from pipesd.tuning import Proposal
-from pipesd.values import Sampling, TrialReport
+from pipesd.values import Sampling, Slice, TrialReport
 from pipesd.wire import frames
 from pipesd.wire.codec import PREFIX_BYTES
 
@@ -61,6 +61,7 @@ class _Edge:
         self._play = play
         self._heap = play.heap
         self._log = play.log
+        self._header = play.trace.header
         self._trials = None if play.desk is None else Trials()
         self._proposed = Proposal(0, None)
         self._experience = Experience(self._trials)
@@ -102,7 +103,7 @@ class _Edge:
                 self._told = True
                 if self._heap.can_stop(self._step_ends):
                     self._step = -1
-                    self._heap.soon(REPORTED, self._abort_step)
+                    self._heap.soon(REPORTED, self._abort_step, now)
         elif session.wants_draft:
             self._start_step(session, now)
         else:
@@ -119,6 +120,9 @@ class _Edge:
         self._step_ends = self._heap.after(self._play.draft_s(now), self._end_step, self._step)
 
     def _send_drafts(self, session: EdgeSession, now: float, gap: Gap) -> None:
+        books = self._books
+        if len(books.suffix) == books.sent_tokens and not session.marks:
+            return  # nothing is left to be sent
         frame = session.next_frame(now, gap if self._has_sent else "foreign")
         if frame is not None:
             self._link_idle = False
@@ -143,17 +147,17 @@ class _Edge:
         self._keep_busy(now)
 
     def _guess(self) -> tuple[int, float]:
-        books, prompt = self._books, self._prompt
+        books, prompt, target = self._books, self._prompt, self._prompt.target
         if books.epoch != self._epoch:
             self._epoch, self._wrong_at = books.epoch, None
         position = books.end - len(prompt.prompt_tokens)
-        token, confidence = guess_of(self._play.trace.header, prompt, position, self._wrong_at)
-        if self._wrong_at is None and position < len(prompt.target) and token != prompt.target[position]:
+        token, confidence = guess_of(self._header, prompt, position, self._wrong_at)
+        if self._wrong_at is None and position < len(target) and token != target[position]:
             self._wrong_at = position
         return token, confidence
 
-    def _abort_step(self) -> None:
-        now, session = self._heap.now, self.session
+    def _abort_step(self, now: float) -> None:
+        session = self.session
         self._step, self._told = 0, False
         self._experience.costs.aborted(0.0)
         if self._log is not None:
@@ -192,8 +196,9 @@ class _Edge:
                 if finish is not None:
                     self._answer.stats = finish.stats
                     self.session = None
-                    self._heap.soon(TOLD, self._play.up.tell, frames.Close(self._number))
-                    self._heap.at(self._heap.now_ns + _QUIET_NS, WOKEN, self._play.begin_next)
+                    heap, play = self._heap, self._play
+                    heap.soon(TOLD, play.up.tell, frames.Close(self._number))
+                    heap.at(heap.now_ns + _QUIET_NS, WOKEN, play.begin_next, self._number + 1)
 
     def _tune(self, session: EdgeSession, trials: Trials) -> None:
         assert self._play.desk is not None, "a report that nobody reads"
@@ -260,25 +265,27 @@ class _Cloud:
         if play.log is not None:
             play.log.append(("pass", self._heap.now, last.base, tokens))
         took_s = play.pass_pace.at(self._heap.now).cost_s(tokens)
-        self._heap.after(took_s, self._end_pass, session, last.tokens, last.picks)
+        self._heap.after(took_s, self._end_pass, (session, last))
 
-    def _end_pass(self, session: CloudSession, tokens: tuple[int, ...], picks: int) -> None:
+    def _end_pass(self, done: tuple[CloudSession, Slice]) -> None:
+        session, last = done
         self._passing = False
         now = UPTIME_S + self._heap.now
         took_s = now - self._pass_began_s
         self._play.record.cloud_s += took_s
         self._play.passes.append((self._heap.now, took_s))
-        verdict = session.settle(self._picks(session, tokens[len(tokens) - picks + 1 :], picks), now)
+        verdict = session.settle(self._picks(session, last.tokens, last.picks), now)
         if verdict is not None:
             if self._play.log is not None:
                 self._play.log.append(("judge", self._heap.now, verdict.base, verdict.accepted))
             self._play.down.tell(verdict)
         self._start_pass(now)
 
-    def _picks(self, session: CloudSession, drafts: tuple[int, ...], picks: int) -> tuple[int, ...]:
+    def _picks(self, session: CloudSession, tokens: tuple[int, ...], picks: int) -> tuple[int, ...]:
         """The target path, as far as the drafts keep to it; then what is no token at all."""
         if not picks:
             return ()
+        drafts = tokens[len(tokens) - picks + 1 :]
         prompt = self.prompt
         assert prompt is not None, "a pass without a prompt"
         base = session.length - len(prompt.prompt_tokens)
@@ -341,18 +348,17 @@ class HeapPlay:
         record = self.record
         hello = frames.Hello(frames.PROTOCOL_VERSION, self.edge_rules.client, self.grant.vocabulary_size)
         ready_ns = self.down.greet(self.up.greet(0, hello), self.grant)
-        self.heap.at(ready_ns, REPORTED + TOLD, self.begin_next)
+        self.heap.at(ready_ns, REPORTED + TOLD, self.begin_next, 0)
         with _not_collecting():
             self.heap.run()
         record.sent_bytes, record.received_bytes = self.up.sent_bytes, self.down.sent_bytes
         return record
 
-    def begin_next(self) -> None:
-        """Give the next prompt, if there is one."""
-        answers = self.record.answers
-        if len(answers) < len(self.trace.prompts):
-            number, prompt, answer = len(answers), self.trace.prompts[len(answers)], Answer(self.heap.now)
-            answers.append(answer)
+    def begin_next(self, number: int) -> None:
+        """Give the prompt that is the next, if there is one."""
+        if number < len(self.trace.prompts):
+            prompt, answer = self.trace.prompts[number], Answer(self.heap.now)
+            self.record.answers.append(answer)
             self._cloud.prompt = prompt
             self._edge.begin(number, prompt, answer)
 

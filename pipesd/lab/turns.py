@@ -7,12 +7,14 @@ what a timer wakes is reported to a funnel two turns later. So what coincides co
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, TypeVar
 
 from pipesd.lab.emulator import LinkEmulator
 from pipesd.wire import frames
 
-_NS = 1_000_000_000
+T = TypeVar("T")
+
+_NS = 1e9  # a float, as times a float is quicker then
 
 TOLD = 1
 """Turns from telling somebody something until it is done."""
@@ -25,36 +27,39 @@ REPORTED = 2
 
 
 class Heap:
-    """What is to come: by nanoseconds, by turns of the loop within one, and as it was set."""
+    """What is to come: by nanoseconds, by turns of the loop within one, and as it was set.
+
+    What is done is called with one thing, which is quicker than with as many as come.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
         self.now_ns = 0
         self._turn = 0
-        self._due: list[tuple[int, int, int, Callable[..., object], tuple[Any, ...]]] = []
+        self._due: list[tuple[int, int, int, Callable[[Any], object], Any]] = []
         self._set = 0
         self._number = 0
 
-    def at(self, ns: int, turns: int, what: Callable[..., object], *given: Any) -> None:  # noqa: ANN401
+    def at(self, ns: int, turns: int, what: Callable[[T], object], given: T) -> None:
         """Have ``what`` done with ``given`` so many turns after a timer that is set to ``ns``."""
         self._set += 1
         if ns <= self.now_ns:
             ns, turns = self.now_ns, self._turn + 1 + turns
         heappush(self._due, (ns, turns, self._set, what, given))
 
-    def soon(self, turns: int, what: Callable[..., object], *given: Any) -> None:  # noqa: ANN401
+    def soon(self, turns: int, what: Callable[[T], object], given: T) -> None:
         """The same so many turns from now."""
         self._set += 1
         heappush(self._due, (self.now_ns, self._turn + turns, self._set, what, given))
 
-    def follow(self, turns: int, what: Callable[..., object], *given: Any) -> None:  # noqa: ANN401
+    def follow(self, turns: int, what: Callable[[T], object], given: T) -> None:
         """The same behind all else that is done now; what comes of it stands where that stood."""
         if self._due and self._due[0][0] == self.now_ns:
             heappush(self._due, (self.now_ns, self._turn + turns, self._number, what, given))
         else:  # nothing comes in between
-            what(*given)
+            what(given)
 
-    def after(self, cost_s: float, what: Callable[..., object], *given: Any) -> tuple[int, int]:  # noqa: ANN401
+    def after(self, cost_s: float, what: Callable[[T], object], given: T) -> tuple[int, int]:
         """Have ``what`` done when work is reported that an actor is told to do now; gives that moment."""
         self._set += 1
         ns, turn = self.now_ns + round(cost_s * _NS), REPORTED
@@ -75,10 +80,7 @@ class Heap:
             ns, self._turn, self._number, what, given = heappop(due)
             if ns != self.now_ns:
                 self.now_ns, self.now = ns, ns / _NS
-            if given:
-                what(*given)
-            else:  # which is the quicker call
-                what()
+            what(given)
 
 
 class Pipe:
@@ -100,48 +102,49 @@ class Pipe:
         self._queue: list[frames.AnyFrame] = []
         self._travelling: deque[tuple[int, list[frames.AnyFrame]]] = deque()
         self._busy = False
-        self._sent_frames = 0
+        self._told_frames = 0
         self.sent_bytes = 0
 
     def tell(self, frame: frames.AnyFrame) -> int:
         """Send this as soon as the link is free; how many frames have been told by now."""
         self._queue.append(frame)
+        self._told_frames += 1
         if not self._busy:
             self._busy = True
-            self._heap.soon(TOLD, self._send)
-        return self._sent_frames + len(self._queue)
+            self._heap.soon(TOLD, self._send, self._queue)
+        return self._told_frames
 
     def greet(self, ns: int, frame: frames.AnyFrame) -> int:
         """When a frame of the greeting arrives that is sent at ``ns``; it does not count."""
         return round(self._emulator.send(ns / _NS, self._charged(frame))[1] * _NS)
 
-    def _send(self) -> None:
-        heap = self._heap
-        portion, self._queue = self._queue, []
+    def _send(self, portion: list[frames.AnyFrame]) -> None:
+        """Send the whole queue."""
+        heap, self._queue = self._heap, []
         size = 0
         for frame in portion:
             size += self._charged(frame)
         self.sent_bytes += size
-        self._sent_frames += len(portion)
         free_s, arrival_s = self._emulator.send(heap.now, size)
         free_ns, arrival_ns = round(free_s * _NS), round(arrival_s * _NS)
         self._travelling.append((arrival_ns, portion))
-        heap.at(arrival_ns, REPORTED, self._arrive)
+        heap.at(arrival_ns, REPORTED, self._arrive, arrival_ns)
         if free_ns > heap.now_ns:
-            heap.at(free_ns, WOKEN, self._free)
+            heap.at(free_ns, WOKEN, self._free, self._queue)
         else:
-            self._free()
+            self._free(self._queue)
 
-    def _arrive(self) -> None:
+    def _arrive(self, now_ns: int) -> None:
         """What arrives at one moment is read at once."""
-        travelling, now_ns = self._travelling, self._heap.now_ns
+        travelling = self._travelling
         while travelling and travelling[0][0] <= now_ns:
             self._arrived(travelling.popleft()[1])
 
-    def _free(self) -> None:
-        if self._queue:
-            self._send()
+    def _free(self, queue: list[frames.AnyFrame]) -> None:
+        """The link is free for what was told meanwhile."""
+        if queue:
+            self._send(queue)
         else:
             self._busy = False
             if self._idle is not None:
-                self._heap.follow(REPORTED - WOKEN, self._idle, self._sent_frames)
+                self._heap.follow(REPORTED - WOKEN, self._idle, self._told_frames)

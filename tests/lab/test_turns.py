@@ -25,30 +25,30 @@ def test_what_is_to_come_comes_in_order_of_nanosecond_turn_and_setting():
 def test_a_timer_set_to_now_fires_in_the_next_turn():
     heap, done = Heap(), list[str]()
 
-    def begin() -> None:
+    def begin(_: None) -> None:
         heap.at(S, 0, done.append, "timer")
         heap.soon(1, done.append, "told")
         heap.soon(2, done.append, "later")
 
-    heap.at(S, 1, begin)
+    heap.at(S, 1, begin, None)
     heap.run()
     assert done == ["timer", "told", "later"]
 
 
 def test_work_can_be_stopped_until_its_timer_fires():
     heap, seen = Heap(), list[bool]()
-    ends = heap.after(1.0, lambda: None)
-    heap.at(S // 2, REPORTED, lambda: seen.append(heap.can_stop(ends)))
-    heap.at(S, REPORTED, lambda: seen.append(heap.can_stop(ends)))
+    ends = heap.after(1.0, lambda _: None, None)
+    heap.at(S // 2, REPORTED, lambda _: seen.append(heap.can_stop(ends)), None)
+    heap.at(S, REPORTED, lambda _: seen.append(heap.can_stop(ends)), None)
     heap.run()
     assert seen == [True, False]
 
 
 def test_work_of_no_time_can_be_stopped_in_the_turn_in_which_it_was_told():
     heap, seen = Heap(), list[bool]()
-    ends = heap.after(0.0, lambda: None)
+    ends = heap.after(0.0, lambda _: None, None)
     seen.append(heap.can_stop(ends))
-    heap.soon(TOLD, lambda: seen.append(heap.can_stop(ends)))
+    heap.soon(TOLD, lambda _: seen.append(heap.can_stop(ends)), None)
     heap.run()
     assert seen == [True, False]
 

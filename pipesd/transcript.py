@@ -152,7 +152,9 @@ class Transcript:
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     """How many tokens two sequences share from their start."""
-    shared, most = 0, min(len(left), len(right))
+    shared, most = 0, len(left)
+    if len(right) < most:
+        most = len(right)
     while shared < most and left[shared] == right[shared]:
         shared += 1
     return shared

@@ -78,7 +78,9 @@ class Median:
     def __init__(self) -> None:
         self._run = _Run()
         self._samples: deque[float] = deque(maxlen=WINDOW)
-        self._new = 0
+        self._due = 1
+        """After how many samples more the median is renewed."""
+
         self.value: float | None = None
         """None before the first sample; renewed with every sample at first, later with every sixteenth."""
 
@@ -86,14 +88,17 @@ class Median:
         """Note a sample. Raises ``UsageError`` if it is no duration."""
         if not 0.0 <= sample < _INFINITE:
             raise no_time(sample)
-        expected, samples = self.value, self._samples
-        samples.append(sample)
-        self._new += 1
-        has_changed = expected is not None and self._run.goes_on(sample, expected)
-        if has_changed:
-            _keep_last(samples)
-        if has_changed or self._new >= _REFIT or len(samples) < _REFIT:
-            self.value, self._new = _middle(samples), 0
+        self._samples.append(sample)
+        self._due -= 1
+        if self.value is not None and self._run.goes_on(sample, self.value):
+            _keep_last(self._samples)
+            self._renew()
+        elif not self._due:
+            self._renew()
+
+    def _renew(self) -> None:
+        self.value = _middle(self._samples)
+        self._due = _REFIT if len(self._samples) + 1 >= _REFIT else 1
 
     @property
     def estimate(self) -> Estimate | None:

@@ -228,18 +228,17 @@ class CloudSession:
         return ()
 
     def _take_drafts(self, frame: Draft, now: float) -> None:
-        base, tokens, window = frame.base, frame.tokens, self._grant.window_tokens
-        length, received, count = len(self._tokens), len(self._drafts), len(frame.tokens)
+        base, fresh, count = frame.base, frame.tokens, len(frame.tokens)
+        length, received, window = len(self._tokens), len(self._drafts), self._grant.window_tokens
         if not self._sent_end <= base <= length + received:
             expected = f"from {self._sent_end} to {length + received}"
             raise PeerError("protocol", f"drafts that start at {base}, not {expected}")
-        fresh = tokens
         if base < length:
-            known = self._tokens[base:]
-            if common_prefix(known, tokens) < min(len(known), count):
+            known = self._tokens[base : base + count]
+            if common_prefix(known, fresh) < len(known):
                 self._die()
                 return
-            fresh = tokens[len(known) :]
+            fresh = fresh[len(known) :]
         if received + len(fresh) > window:
             raise PeerError("window", f"more than {window} unverified drafts")
         self._drafts += fresh

@@ -152,9 +152,7 @@ class Transcript:
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     """How many tokens two sequences share from their start."""
-    shared, most = 0, len(left)
-    if len(right) < most:
-        most = len(right)
+    shared, most = 0, len(left) if len(left) < len(right) else len(right)
     while shared < most and left[shared] == right[shared]:
         shared += 1
     return shared

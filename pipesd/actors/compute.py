@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from pipesd.actors.pause import Pause
 from pipesd.errors import InterruptedStepError
 
 T = TypeVar("T")
@@ -146,26 +147,20 @@ class ModelledCompute:
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
-        self._interrupted: asyncio.Event | None = None
         self._machine = asyncio.Lock()
+        self._pause = Pause()
 
     async def run(self, work: Callable[[], T], tokens: int) -> T:
         """Wait for as long as the modelled machine would take, then do the work at once."""
         async with self._machine:
-            self._interrupted = asyncio.Event()
-            try:
-                async with asyncio.timeout(self._pace.cost_s(tokens)):
-                    await self._interrupted.wait()
-            except TimeoutError:
+            ends_at = asyncio.get_running_loop().time() + self._pace.cost_s(tokens)
+            if await self._pause.until(ends_at):
                 return work()
-            finally:
-                self._interrupted = None
         raise InterruptedStepError("the step was interrupted")
 
     def interrupt(self) -> None:
         """End the waiting."""
-        if self._interrupted is not None:
-            self._interrupted.set()
+        self._pause.interrupt()
 
     def close(self) -> None:
         """Nothing is held."""

@@ -8,11 +8,11 @@ otherwise.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pipesd.actors.link import CLOSED_HERE
+from pipesd.actors.pause import Pause
 from pipesd.errors import LinkError
 from pipesd.lab.emulator import LinkEmulator, LinkModel, both_ways
 from pipesd.lab.storm import Storm
@@ -34,7 +34,8 @@ class _Direction:
         self._travelling: deque[bytes] = deque()
         self._arrived: asyncio.Queue[bytes] = asyncio.Queue()
         self._ended = False
-        self._cut = asyncio.Event()
+        self._is_cut = False
+        self._sending = Pause()
         self._reason = CLOSED_HERE
         self._lost_reason: str | None = None
         self._is_unreadable = False
@@ -43,20 +44,15 @@ class _Direction:
         """What takes the messages that have travelled; in the end they come back here."""
 
     async def send(self, data: bytes) -> None:
-        if self._cut.is_set() or self._ended:
+        if self._is_cut or self._ended:
             raise LinkError(self._reason)
         loop = asyncio.get_running_loop()
         free_at, arrival = self._emulator.send(loop.time(), self._charge(data))
         self._travel(data, arrival)
         if free_at > loop.time():
-            await self._wait_until(free_at)
-
-    async def _wait_until(self, free_at: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(free_at):
-                await self._cut.wait()
-        if self._cut.is_set():
-            raise LinkError(self._reason)
+            await self._sending.until(free_at)
+            if self._is_cut:
+                raise LinkError(self._reason)
 
     def _travel(self, data: bytes, arrival: float) -> None:
         self._travelling.append(data)
@@ -82,9 +78,10 @@ class _Direction:
 
     def cut_sender(self, reason: str) -> None:
         """Nothing is taken any more."""
-        if not self._cut.is_set():
+        if not self._is_cut:
             self._reason = reason
-        self._cut.set()
+        self._is_cut = True
+        self._sending.interrupt()
 
     def cut_receiver(self, reason: str, *, unread_is_lost: bool) -> None:
         """Nothing arrives any more but the end; what has arrived can be read, or not even that."""

@@ -63,7 +63,7 @@ class Funnel(Generic[E, C]):
         self._observers = hooks.observers
         self._clock = hooks.clock or asyncio.get_running_loop().time
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_due: float | None = None
+        self._timer_due = 0.0
         self._task: asyncio.Task[Any] | None = None
         self._fault: BaseException | None = None
         self._closed = False
@@ -121,25 +121,27 @@ class Funnel(Generic[E, C]):
             self._dispatch(command)
 
     def _arm(self) -> None:
+        """Have a timer that fires at the deadline or before: then it is set again, which is seldom."""
         due = self._side.deadline()
-        if due == self._timer_due or self._closed:
-            return
-        self._disarm()
-        if due is not None:
+        if due is None or self._closed:
+            self._disarm()
+        elif self._timer is None or due < self._timer_due:
+            self._disarm()
             self._timer_due = due
             delay = max(0.0, due - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer, due)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._timer_due = None
+            self._timer = None
 
-    def _on_timer(self, due: float) -> None:
-        """A timer may fire a little early by our clock."""
-        self._timer = self._timer_due = None
+    def _on_timer(self) -> None:
+        """A timer may fire a little early by our clock, and much too early if the deadline has moved."""
+        self._timer = None
         try:
-            if due - self._clock() < TIMER_TOLERANCE_S:
+            due = self._side.deadline()
+            if due is not None and due - self._clock() < TIMER_TOLERANCE_S:
                 self._step(self._wake, due)
             else:
                 self._arm()

@@ -130,6 +130,30 @@ def test_a_deadline_that_moves_moves_the_wake_up():
     assert run_virtually(main()) == [(2.0, "wake")]
 
 
+def test_a_deadline_that_moves_away_wakes_nobody_before():
+    async def main() -> list[tuple[float, str]]:
+        bench = Bench()
+        bench.funnel.step("wait 1.5")
+        await asyncio.sleep(1)
+        bench.funnel.step("wait 3.0")
+        await asyncio.sleep(5)
+        return [seen for seen in bench.side.seen if seen[1] == "wake"]
+
+    assert run_virtually(main()) == [(3.0, "wake")]
+
+
+def test_a_deadline_that_is_given_up_wakes_nobody():
+    async def main() -> int:
+        bench = Bench()
+        bench.funnel.step("wait 1.5")
+        bench.side.due = None
+        bench.funnel.step("never mind")
+        await asyncio.sleep(5)
+        return bench.side.wakes
+
+    assert run_virtually(main()) == 0
+
+
 def test_a_deadline_in_the_past_is_now():
     async def main() -> list[tuple[float, str]]:
         await asyncio.sleep(3)

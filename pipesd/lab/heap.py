@@ -5,9 +5,7 @@ in the same times, to the nanosecond; tasks, mailboxes and bytes are left out. W
 session is repeated here in few lines, and a test holds the two to the same events at the same instants.
 """
 
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -73,6 +71,7 @@ class _Edge:
 
     def begin(self, number: int, prompt: TracePrompt, answer: Answer) -> None:
         """Open a session, and give the prompt."""
+        self._look_at_link()
         play, now = self._play, self._heap.now
         self._number, self._prompt, self._answer = number, prompt, answer
         self._has_sent = False
@@ -108,8 +107,7 @@ class _Edge:
             self._start_step(session, now)
         else:
             session.ask_if_idle()
-        if self._link_idle:
-            self._send_drafts(session, now, "some")
+        self._send_drafts(session, now, "some")
 
     def _start_step(self, session: EdgeSession, now: float) -> None:
         self._steps += 1
@@ -120,21 +118,36 @@ class _Edge:
         self._step_ends = self._heap.after(self._play.draft_s(now), self._end_step, self._step)
 
     def _send_drafts(self, session: EdgeSession, now: float, gap: Gap) -> None:
-        books = self._books
-        if len(books.suffix) == books.sent_tokens and not session.marks:
-            return  # nothing is left to be sent
-        frame = session.next_frame(now, gap if self._has_sent else "foreign")
-        if frame is not None:
-            self._link_idle = False
-            self._has_sent = True
-            if self._log is not None:
-                self._log.append(("send", now, frame.base, len(frame.tokens)))
-            self._drafts_told = self._play.up.tell(frame)
+        """Send what there is, or wait for the link; a session that has nothing to send need not be asked."""
+        books, marks = self._books, session.marks
+        if self._link_idle and (len(books.suffix) > books.sent_tokens or marks):
+            frame = session.next_frame(now, gap if self._has_sent else "foreign")
+            if frame is not None:
+                self._link_idle = False
+                self._has_sent = True
+                if self._log is not None:
+                    self._log.append(("send", now, frame.base, len(frame.tokens)))
+                self._drafts_told = self._play.up.tell(frame)
+        if not self._link_idle and (len(books.suffix) > books.sent_tokens or marks):
+            self._play.up.want_idle()
+
+    def _look_at_link(self) -> None:
+        """It may have got idle while nobody waited for it."""
+        since = self._play.up.idle_since()
+        if since is not None:
+            self._note_idle(since)
+
+    def _note_idle(self, since: float) -> None:
+        self._link_idle = True
+        if self.session is not None and self._has_sent:
+            self.session.link_idle(since)
 
     def _end_step(self, step: int) -> None:
         session = self.session
         if step != self._step or session is None:
             return
+        if not self._link_idle:
+            self._look_at_link()
         now, late = self._heap.now, self._told
         self._step, self._told = 0, False
         if late:
@@ -157,6 +170,8 @@ class _Edge:
         return token, confidence
 
     def _abort_step(self, now: float) -> None:
+        if not self._link_idle:
+            self._look_at_link()
         session = self.session
         self._step, self._told = 0, False
         self._experience.costs.aborted(0.0)
@@ -170,15 +185,15 @@ class _Edge:
         """The link is, after so many frames; nothing else has changed."""
         if sent_frames < self._drafts_told:
             return
-        self._link_idle = True
+        self._note_idle(self._heap.now)
         if self.session is not None:
-            if self._has_sent:
-                self.session.link_idle(self._heap.now)
             gap: Gap = "none" if sent_frames == self._drafts_told else "some"
             self._send_drafts(self.session, self._heap.now, gap)
 
     def hear(self, portion: list[frames.AnyFrame]) -> None:
         """Frames of the cloud."""
+        if not self._link_idle:
+            self._look_at_link()
         for frame in portion:
             session, now = self.session, self._heap.now
             if type(frame) is frames.Verdict and session is not None:
@@ -337,7 +352,7 @@ class HeapPlay:
         up, down = both_ways(uplink_of(scenario.uplink, play.wire), scenario.downlink, play.seed)
         charge_up = self._charge_up if self._token_bytes else _size_of
         self.up = Pipe(self.heap, up, cloud.hear, charge_up, edge.idle)
-        self.down = Pipe(self.heap, down, edge.hear, _size_of, None)
+        self.down = Pipe(self.heap, down, edge.hear, _size_of)
 
     def _charge_up(self, frame: frames.AnyFrame) -> int:
         size = _size_of(frame)
@@ -349,8 +364,7 @@ class HeapPlay:
         hello = frames.Hello(frames.PROTOCOL_VERSION, self.edge_rules.client, self.grant.vocabulary_size)
         ready_ns = self.down.greet(self.up.greet(0, hello), self.grant)
         self.heap.at(ready_ns, REPORTED + TOLD, self.begin_next, 0)
-        with _not_collecting():
-            self.heap.run()
+        self.heap.run()
         record.sent_bytes, record.received_bytes = self.up.sent_bytes, self.down.sent_bytes
         return record
 
@@ -361,18 +375,6 @@ class HeapPlay:
             self.record.answers.append(answer)
             self._cloud.prompt = prompt
             self._edge.begin(number, prompt, answer)
-
-
-@contextmanager
-def _not_collecting() -> Iterator[None]:
-    """Keep the collector of cycles from looking for some in a play, which makes none."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def play_on_heap(play: Play, desk: Adviser | None = None) -> Record:

@@ -4,8 +4,10 @@ What happens at one nanosecond happens in turns of the loop: who is told somethi
 what a timer wakes is reported to a funnel two turns later. So what coincides comes in the actors' order too.
 """
 
+import gc
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from heapq import heappop, heappush
 from typing import Any, TypeVar
 
@@ -68,6 +70,19 @@ class Heap:
         heappush(self._due, (ns, turn, self._set, what, given))
         return ns, turn
 
+    def number(self) -> int:
+        """That of something which is set now, and perhaps put on the heap later."""
+        self._set += 1
+        return self._set
+
+    def put(self, ns: int, turn: int, number: int, what: Callable[[T], object], given: T) -> None:
+        """Have ``what`` done in the very place that was kept for it."""
+        heappush(self._due, (ns, turn, number, what, given))
+
+    def is_behind(self, ns: int, turn: int, number: int) -> bool:
+        """Whether that place is passed."""
+        return self.now_ns > ns or (self.now_ns == ns and (self._turn, self._number) > (turn, number))
+
     def can_stop(self, ends: tuple[int, int]) -> bool:
         """Whether work that ends then can be stopped now: neither its timer nor its turn has come."""
         ns, turn = ends
@@ -76,15 +91,19 @@ class Heap:
     def run(self) -> None:
         """Until nothing is to come."""
         due = self._due
-        while due:
-            ns, self._turn, self._number, what, given = heappop(due)
-            if ns != self.now_ns:
-                self.now_ns, self.now = ns, ns / _NS
-            what(given)
+        with _not_collecting():
+            while due:
+                ns, self._turn, self._number, what, given = heappop(due)
+                if ns != self.now_ns:
+                    self.now_ns, self.now = ns, ns / _NS
+                what(given)
 
 
 class Pipe:
-    """A sender and its direction of the link: what is told while the link is busy leaves together."""
+    """A sender and its direction of the link: what is told while the link is busy leaves together.
+
+    Nothing is put on the heap for a link that gets free and finds nobody who waits for it, as most do.
+    """
 
     def __init__(
         self,
@@ -92,8 +111,9 @@ class Pipe:
         emulator: LinkEmulator,
         arrived: Callable[[list[frames.AnyFrame]], None],
         charged: Callable[[frames.AnyFrame], int],
-        idle: Callable[[int], None] | None,
+        idle: Callable[[int], None] | None = None,
     ) -> None:
+        """``idle`` is told, with how many frames have left, when the link is idle after ``want_idle``."""
         self._heap = heap
         self._emulator = emulator
         self._arrived = arrived
@@ -102,6 +122,12 @@ class Pipe:
         self._queue: list[frames.AnyFrame] = []
         self._travelling: deque[tuple[int, list[frames.AnyFrame]]] = deque()
         self._busy = False
+        self._is_wanted = False
+        """Whether somebody waits for the link."""
+
+        self._gets_free: tuple[int, int] | None = None
+        """When the busy link is free again, and its number among what was set; None if the heap knows."""
+
         self._told_frames = 0
         self.sent_bytes = 0
 
@@ -109,14 +135,37 @@ class Pipe:
         """Send this as soon as the link is free; how many frames have been told by now."""
         self._queue.append(frame)
         self._told_frames += 1
-        if not self._busy:
+        if not self._busy or self._was_freed(WOKEN):
             self._busy = True
             self._heap.soon(TOLD, self._send, self._queue)
+        else:
+            self.want_idle()
         return self._told_frames
+
+    def want_idle(self) -> None:
+        """Have ``idle`` called when the link, which is not idle now, is so."""
+        if self._gets_free is None:
+            self._is_wanted = True
+        else:
+            self._heap.put(self._gets_free[0], WOKEN, self._gets_free[1], self._free, self._queue)
+            self._gets_free = None
+
+    def idle_since(self) -> float | None:
+        """Since when the link is idle without anybody having been told; None if it is not."""
+        gets_free = self._gets_free
+        return gets_free[0] / _NS if gets_free is not None and self._was_freed(REPORTED) else None
 
     def greet(self, ns: int, frame: frames.AnyFrame) -> int:
         """When a frame of the greeting arrives that is sent at ``ns``; it does not count."""
         return round(self._emulator.send(ns / _NS, self._charged(frame))[1] * _NS)
+
+    def _was_freed(self, turn: int) -> bool:
+        """Whether the link got free in silence, and this turn of that moment is over."""
+        gets_free = self._gets_free
+        if gets_free is None or not self._heap.is_behind(gets_free[0], turn, gets_free[1]):
+            return False
+        self._busy, self._gets_free = False, None
+        return True
 
     def _send(self, portion: list[frames.AnyFrame]) -> None:
         """Send the whole queue."""
@@ -129,10 +178,12 @@ class Pipe:
         free_ns, arrival_ns = round(free_s * _NS), round(arrival_s * _NS)
         self._travelling.append((arrival_ns, portion))
         heap.at(arrival_ns, REPORTED, self._arrive, arrival_ns)
-        if free_ns > heap.now_ns:
-            heap.at(free_ns, WOKEN, self._free, self._queue)
-        else:
+        if free_ns <= heap.now_ns:
             self._free(self._queue)
+            return
+        self._gets_free = free_ns, heap.number()
+        if self._is_wanted:
+            self.want_idle()
 
     def _arrive(self, now_ns: int) -> None:
         """What arrives at one moment is read at once."""
@@ -145,6 +196,18 @@ class Pipe:
         if queue:
             self._send(queue)
         else:
-            self._busy = False
+            self._busy = self._is_wanted = False
             if self._idle is not None:
                 self._heap.follow(REPORTED - WOKEN, self._idle, self._told_frames)
+
+
+@contextmanager
+def _not_collecting() -> Iterator[None]:
+    """Keep the collector of cycles from looking for some in a play, which makes none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

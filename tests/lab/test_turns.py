@@ -1,7 +1,7 @@
 import math
 
 from pipesd.lab.emulator import LinkEmulator, LinkModel
-from pipesd.lab.turns import REPORTED, TOLD, Heap, Pipe
+from pipesd.lab.turns import REPORTED, TOLD, WOKEN, Heap, Pipe
 from pipesd.wire import frames
 
 S = 1_000_000_000
@@ -64,10 +64,43 @@ def test_frames_told_while_the_link_is_busy_leave_together_and_arrive_together()
     )
     for moment in (0.0, 0.25, 0.5, 9.0):
         heap.at(round(moment * S), 1, pipe.tell, CLOSE)
+    heap.at(S // 10, 1, lambda _: pipe.want_idle(), None)
     heap.run()
     assert arrived == [(3.0, 1), (4.0, 2), (12.0, 1)]
-    assert idle == [(2.0, 3), (10.0, 4)]
+    assert idle == [(2.0, 3)]
+    assert pipe.idle_since() == 10.0
     assert pipe.sent_bytes == 40
+
+
+def test_a_link_that_gets_idle_in_silence_says_later_since_when():
+    heap, seen, idle = Heap(), list[float | None](), list[int]()
+    pipe = Pipe(
+        heap, LinkEmulator(LinkModel(message_s=1.0)), lambda portion: None, lambda frame: 10, idle.append
+    )
+
+    def look(_: None) -> None:
+        seen.append(pipe.idle_since())
+
+    heap.at(0, 1, pipe.tell, CLOSE)
+    for moment, turn in ((S // 2, 0), (S, WOKEN), (S, REPORTED), (S, REPORTED + 1), (3 * S, 0)):
+        heap.at(moment, turn, look, None)
+    heap.run()
+    assert seen == [None, None, None, 1.0, None]
+    assert idle == []
+
+
+def test_whoever_is_told_on_a_link_that_got_idle_in_silence_leaves_at_once():
+    heap, arrived = Heap(), list[float]()
+    pipe = Pipe(
+        heap,
+        LinkEmulator(LinkModel(message_s=1.0)),
+        lambda portion: arrived.append(heap.now),
+        lambda frame: 10,
+    )
+    for moment in (0.0, 1.0, 1.5, 7.0):
+        heap.at(round(moment * S), 1, pipe.tell, CLOSE)
+    heap.run()
+    assert arrived == [1.0, 2.0, 3.0, 8.0]
 
 
 def test_a_link_that_takes_no_time_is_idle_at_once():

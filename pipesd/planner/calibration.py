@@ -32,11 +32,11 @@ class Calibration:
         """Note what became of a draft."""
         number, judged, right = bisect_right(_BORDERS, confidence), self._judged, self._accepted
         if judged[number] >= _MEMORY_DRAFTS:
-            judged[number] /= 2
-            right[number] /= 2
+            judged[number] /= 2.0
+            right[number] /= 2.0
         if self._all_judged >= _MEMORY_DRAFTS:
             self._all_judged /= 2.0
-            self._all_accepted /= 2
+            self._all_accepted /= 2.0
         judged[number] += 1.0
         self._all_judged += 1.0
         if accepted:

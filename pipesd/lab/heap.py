@@ -120,16 +120,20 @@ class _Edge:
     def _send_drafts(self, session: EdgeSession, now: float, gap: Gap) -> None:
         """Send what there is, or wait for the link; a session that has nothing to send need not be asked."""
         books, marks = self._books, session.marks
-        if self._link_idle and (len(books.suffix) > books.sent_tokens or marks):
+        if len(books.suffix) == books.sent_tokens and not marks:
+            return
+        if self._link_idle:
             frame = session.next_frame(now, gap if self._has_sent else "foreign")
-            if frame is not None:
-                self._link_idle = False
-                self._has_sent = True
-                if self._log is not None:
-                    self._log.append(("send", now, frame.base, len(frame.tokens)))
-                self._drafts_told = self._play.up.tell(frame)
-        if not self._link_idle and (len(books.suffix) > books.sent_tokens or marks):
-            self._play.up.want_idle()
+            if frame is None:
+                return
+            self._link_idle = False
+            self._has_sent = True
+            if self._log is not None:
+                self._log.append(("send", now, frame.base, len(frame.tokens)))
+            self._drafts_told = self._play.up.tell(frame)
+            if len(books.suffix) == books.sent_tokens and not marks:
+                return
+        self._play.up.want_idle()
 
     def _look_at_link(self) -> None:
         """It may have got idle while nobody waited for it."""

@@ -5,7 +5,6 @@ what a timer wakes is reported to a funnel two turns later. So what coincides co
 """
 
 import gc
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from heapq import heappop, heappush
@@ -120,7 +119,10 @@ class Pipe:
         self._charged = charged
         self._idle = idle
         self._queue: list[frames.AnyFrame] = []
-        self._travelling: deque[tuple[int, list[frames.AnyFrame]]] = deque()
+        self._arriving: list[frames.AnyFrame] | None = None
+        """What arrives last of all that is on its way; None if nothing is."""
+
+        self._arrives_ns = 0
         self._busy = False
         self._is_wanted = False
         """Whether somebody waits for the link."""
@@ -176,8 +178,11 @@ class Pipe:
         self.sent_bytes += size
         free_s, arrival_s = self._emulator.send(heap.now, size)
         free_ns, arrival_ns = round(free_s * _NS), round(arrival_s * _NS)
-        self._travelling.append((arrival_ns, portion))
-        heap.at(arrival_ns, REPORTED, self._arrive, arrival_ns)
+        if self._arriving is not None and arrival_ns == self._arrives_ns:
+            self._arriving += portion
+        else:
+            self._arriving, self._arrives_ns = portion, arrival_ns
+            heap.at(arrival_ns, REPORTED, self._arrive, portion)
         if free_ns <= heap.now_ns:
             self._free(self._queue)
             return
@@ -185,11 +190,11 @@ class Pipe:
         if self._is_wanted:
             self.want_idle()
 
-    def _arrive(self, now_ns: int) -> None:
+    def _arrive(self, portion: list[frames.AnyFrame]) -> None:
         """What arrives at one moment is read at once."""
-        travelling = self._travelling
-        while travelling and travelling[0][0] <= now_ns:
-            self._arrived(travelling.popleft()[1])
+        if portion is self._arriving:
+            self._arriving = None
+        self._arrived(portion)
 
     def _free(self, queue: list[frames.AnyFrame]) -> None:
         """The link is free for what was told meanwhile."""

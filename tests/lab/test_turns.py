@@ -103,6 +103,20 @@ def test_whoever_is_told_on_a_link_that_got_idle_in_silence_leaves_at_once():
     assert arrived == [1.0, 2.0, 3.0, 8.0]
 
 
+def test_what_was_sent_apart_and_arrives_at_one_moment_is_read_at_once():
+    heap, arrived = Heap(), list[tuple[float, int]]()
+    pipe = Pipe(
+        heap,
+        LinkEmulator(LinkModel(bytes_per_s=math.inf, delay_s=1.0)),
+        lambda portion: arrived.append((heap.now, len(portion))),
+        lambda frame: 10,
+    )
+    for moment, turn in ((0, 1), (0, 5), (S, 0), (S, REPORTED + 1)):
+        heap.at(moment, turn, pipe.tell, CLOSE)
+    heap.run()
+    assert arrived == [(1.0, 2), (2.0, 2)]
+
+
 def test_a_link_that_takes_no_time_is_idle_at_once():
     heap, happened = Heap(), list[str]()
     pipe = Pipe(

@@ -1,6 +1,7 @@
 """Types of settings: what a value must be, and how a text becomes one."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -9,11 +10,15 @@ import msgspec
 
 from pipesd.errors import ConfigError
 
+_known: dict[type[Any], Mapping[str, Any]] = {}
 
-def hints_of(kind: type[Any]) -> dict[str, Any]:
-    """The type of every setting, by name, with its ``Range`` if it has one."""
-    hints = get_type_hints(kind, include_extras=True)
-    return {field.name: hints[field.name] for field in fields(kind)}
+
+def hints_of(kind: type[Any]) -> Mapping[str, Any]:
+    """The type of every setting, by name, with its ``Range`` if it has one; found out once, as it is slow."""
+    if kind not in _known:
+        hints = get_type_hints(kind, include_extras=True)
+        _known[kind] = {field.name: hints[field.name] for field in fields(kind)}
+    return _known[kind]
 
 
 def optional(hint: Any) -> Any:  # noqa: ANN401

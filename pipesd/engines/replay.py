@@ -6,6 +6,7 @@ draft is found out. Steps are instant and cannot be interrupted.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from pipesd.engines.base import TargetIdentity, Tokenizer
@@ -48,7 +49,11 @@ class _Recording:
         self.header = trace.header
         self.end_id = trace.header.end_ids[0]
         self.empty = _Place(0, None, 0, None, 0, 0)
-        self._prompts = {_hash(prompt.prompt_tokens): prompt for prompt in trace.prompts}
+        self._trace = trace
+
+    @cached_property
+    def _prompts(self) -> dict[int, TracePrompt]:
+        return {_hash(prompt.prompt_tokens): prompt for prompt in self._trace.prompts}
 
     def advance(self, place: _Place, token: int) -> _Place:
         """The place after one more token."""
@@ -134,15 +139,20 @@ class ReplayTokenizer:
 
     def __init__(self, trace: Trace) -> None:
         self._vocabulary = trace.vocabulary
-        pieces = trace.header.pieces
+        self._trace = trace
         self._ids = [prompt.id for prompt in trace.prompts]
-        self._prompts: dict[str, tuple[int, ...]] = {}
-        texts = [b"".join(pieces[token] for token in prompt.prompt_tokens) for prompt in trace.prompts]
+
+    @cached_property
+    def _prompts(self) -> dict[str, tuple[int, ...]]:
+        """Earlier names win: an id before a text, a text as it stands before one without its margins."""
+        known: dict[str, tuple[int, ...]] = {}
+        prompts, pieces = self._trace.prompts, self._trace.header.pieces
+        texts = [b"".join(pieces[token] for token in prompt.prompt_tokens) for prompt in prompts]
         names = [text.decode(errors="replace") for text in texts]
-        # Earlier names win: an id before a text, a text as it stands before one without its margins.
         for group in (self._ids, names, [name.strip() for name in names]):
-            for name, prompt in zip(group, trace.prompts, strict=True):
-                self._prompts.setdefault(name, prompt.prompt_tokens)
+            for name, prompt in zip(group, prompts, strict=True):
+                known.setdefault(name, prompt.prompt_tokens)
+        return known
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -336,8 +336,9 @@ class HeapPlay:
         scenario = play.scenario
         self.trace = play.trace
         self.edge_rules = edge_rules(play.edge_config, play.context_tokens)
-        self.cloud_rules = cloud_rules(play.cloud_config)
-        self.grant = welcome_of(play.cloud_config, play.target())
+        cloud_config = play.cloud_config
+        self.cloud_rules = cloud_rules(cloud_config)
+        self.grant = welcome_of(cloud_config, play.target())
         self.draft_s = _step_cost(scenario.draft_pace)
         """What a step costs that begins at a moment."""
 

@@ -80,7 +80,7 @@ class Heap:
 
     def is_behind(self, ns: int, turn: int, number: int) -> bool:
         """Whether that place is passed."""
-        return self.now_ns > ns or (self.now_ns == ns and (self._turn, self._number) > (turn, number))
+        return (self.now_ns, self._turn, self._number) > (ns, turn, number)
 
     def can_stop(self, ends: tuple[int, int]) -> bool:
         """Whether work that ends then can be stopped now: neither its timer nor its turn has come."""
@@ -163,8 +163,10 @@ class Pipe:
 
     def _was_freed(self, turn: int) -> bool:
         """Whether the link got free in silence, and this turn of that moment is over."""
-        gets_free = self._gets_free
-        if gets_free is None or not self._heap.is_behind(gets_free[0], turn, gets_free[1]):
+        gets_free, heap = self._gets_free, self._heap
+        if gets_free is None:
+            return False
+        if heap.now_ns <= gets_free[0] and not heap.is_behind(gets_free[0], turn, gets_free[1]):
             return False
         self._busy, self._gets_free = False, None
         return True

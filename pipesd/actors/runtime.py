@@ -137,11 +137,11 @@ class Funnel(Generic[E, C]):
             self._timer = None
 
     def _on_timer(self) -> None:
-        """A timer may fire a little early by our clock, and much too early if the deadline has moved."""
+        """A timer may fire a little early by our clock, and too early anyway if the deadline has moved."""
         self._timer = None
         try:
-            due = self._side.deadline()
-            if due is not None and due - self._clock() < TIMER_TOLERANCE_S:
+            due, now = self._side.deadline(), self._clock()
+            if due is not None and due <= max(self._timer_due, now) and due - now < TIMER_TOLERANCE_S:
                 self._step(self._wake, due)
             else:
                 self._arm()

@@ -19,22 +19,22 @@ def test_a_pause_lasts_until_its_moment():
 
 
 def test_an_interrupt_ends_all_waits_that_there_are_and_none_that_follow():
-    pause, lasted = Pause(), list[tuple[bool, float]]()
+    pause, lasted = Pause(), list[tuple[float, bool, float]]()
 
     async def wait(moment_s: float) -> None:
-        lasted.append((await pause.until(moment_s), now()))
+        lasted.append((moment_s, await pause.until(moment_s), now()))
 
     async def main() -> None:
         pause.interrupt()
         asyncio.get_running_loop().call_later(0.5, pause.interrupt)
         async with asyncio.TaskGroup() as group:
-            group.create_task(wait(0.25))
-            group.create_task(wait(1.0))
-            group.create_task(wait(2.0))
+            for moment_s in (0.25, 1.0, 4.0, 2.0, 1.5):
+                group.create_task(wait(moment_s))
         await wait(3.0)
 
     run_virtually(main())
-    assert lasted == [(True, 0.25), (False, 0.5), (False, 0.5), (True, 3.0)]
+    interrupted = [(moment_s, False, 0.5) for moment_s in (1.0, 4.0, 2.0, 1.5)]
+    assert lasted == [(0.25, True, 0.25), *interrupted, (3.0, True, 3.0)]
 
 
 def test_of_a_moment_and_an_interrupt_the_first_counts():

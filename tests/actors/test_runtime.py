@@ -4,6 +4,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -130,16 +131,40 @@ def test_a_deadline_that_moves_moves_the_wake_up():
     assert run_virtually(main()) == [(2.0, "wake")]
 
 
-def test_a_deadline_that_moves_away_wakes_nobody_before():
-    async def main() -> list[tuple[float, str]]:
+@pytest.mark.parametrize("due", [1.500_000_001, 1.5015, 3.0])
+def test_a_deadline_that_moves_away_wakes_nobody_before(due: float):
+    async def main() -> list[tuple[float, float]]:
+        loop, wakes = asyncio.get_running_loop(), list[tuple[float, float]]()
         bench = Bench()
         bench.funnel.step("wait 1.5")
         await asyncio.sleep(1)
-        bench.funnel.step("wait 3.0")
-        await asyncio.sleep(5)
-        return [seen for seen in bench.side.seen if seen[1] == "wake"]
+        bench.funnel.step(f"wait {due}")
+        while not bench.side.wakes:
+            await asyncio.sleep(1e-4)
+            wakes = [(now, loop.time()) for now, event in bench.side.seen if event == "wake"]
+        return wakes
 
-    assert run_virtually(main()) == [(3.0, "wake")]
+    ((now, found_at),) = run_virtually(main())
+    assert now == due
+    assert due <= found_at < due + 2e-4
+
+
+def test_a_timer_is_kept_while_the_deadline_moves_away(monkeypatch: pytest.MonkeyPatch):
+    async def main() -> tuple[list[float], int]:
+        loop, delays = asyncio.get_running_loop(), list[float]()
+        real = loop.call_later
+
+        def call_later(delay: float, *rest: Any) -> asyncio.TimerHandle:
+            delays.append(delay)
+            return real(delay, *rest)
+
+        monkeypatch.setattr(loop, "call_later", call_later)
+        bench = Bench()
+        for number in range(100):
+            bench.funnel.step(f"wait {5 + number / 10}")
+        return delays, bench.side.wakes
+
+    assert run_virtually(main()) == ([5.0], 0)
 
 
 def test_a_deadline_that_is_given_up_wakes_nobody():

@@ -1,6 +1,7 @@
 """The draft model at work: one step at a time, and each can be stopped half-way."""
 
 import logging
+import math
 
 from pipesd.actors.compute import Compute
 from pipesd.actors.mailbox import Mailbox
@@ -74,4 +75,7 @@ class Drafter:
         self._engine.truncate(order.session, order.keep)
         for stretch in order.feed:
             self._engine.extend(order.session, stretch.tokens, prompt=stretch.prompt)
-        return self._engine.propose(order.session, order.sampling, order.seed)
+        guess = self._engine.propose(order.session, order.sampling, order.seed)
+        if math.isnan(guess.confidence):
+            raise EngineError("its probabilities are no numbers (NaN); try other weights or another engine")
+        return guess

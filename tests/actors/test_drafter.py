@@ -1,4 +1,5 @@
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,7 @@ class NotingDraft:
     context_tokens = 100
     calls: list[tuple[object, ...]] = field(default_factory=list)
     lengths: dict[int, int] = field(default_factory=dict)
+    confidence: float = 0.5
     fails: Exception | None = None
     release_fails: Exception | None = None
 
@@ -43,7 +45,7 @@ class NotingDraft:
         if self.fails is not None:
             error, self.fails = self.fails, None
             raise error
-        return Proposal(self.lengths[sequence], 0.5)
+        return Proposal(self.lengths[sequence], self.confidence)
 
     def release(self, sequence: int) -> None:
         self.calls.append(("release", sequence))
@@ -186,6 +188,18 @@ def test_a_failing_engine_fails_the_step_and_the_next_one_runs(
 
     run_virtually(main())
     assert "987654" not in caplog.text
+
+
+def test_a_confidence_that_is_no_number_fails_the_step():
+    async def main() -> None:
+        bench = Bench(NotingDraft(confidence=math.nan))
+        async with at_work(bench.drafter.run()):
+            bench.drafter.tell(step(1))
+            event = await bench.inbox.next()
+            assert isinstance(event, DraftFailed)
+            assert "no numbers (NaN)" in event.reason
+
+    run_virtually(main())
 
 
 @pytest.mark.parametrize("error", [EngineError("planned"), IndexError("unplanned")], ids=["known", "unknown"])

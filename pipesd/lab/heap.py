@@ -137,9 +137,10 @@ class _Edge:
 
     def _look_at_link(self) -> None:
         """It may have got idle while nobody waited for it."""
-        since = self._play.up.idle_since()
-        if since is not None:
-            self._note_idle(since)
+        if not self._link_idle:
+            since = self._play.up.idle_since()
+            if since is not None:
+                self._note_idle(since)
 
     def _note_idle(self, since: float) -> None:
         self._link_idle = True
@@ -150,8 +151,7 @@ class _Edge:
         session = self.session
         if step != self._step or session is None:
             return
-        if not self._link_idle:
-            self._look_at_link()
+        self._look_at_link()
         now, late = self._heap.now, self._told
         self._step, self._told = 0, False
         if late:
@@ -174,8 +174,7 @@ class _Edge:
         return token, confidence
 
     def _abort_step(self, now: float) -> None:
-        if not self._link_idle:
-            self._look_at_link()
+        self._look_at_link()
         session = self.session
         self._step, self._told = 0, False
         self._experience.costs.aborted(0.0)
@@ -196,8 +195,7 @@ class _Edge:
 
     def hear(self, portion: list[frames.AnyFrame]) -> None:
         """Frames of the cloud."""
-        if not self._link_idle:
-            self._look_at_link()
+        self._look_at_link()
         for frame in portion:
             session, now = self.session, self._heap.now
             if type(frame) is frames.Verdict and session is not None:
@@ -336,9 +334,8 @@ class HeapPlay:
         scenario = play.scenario
         self.trace = play.trace
         self.edge_rules = edge_rules(play.edge_config, play.context_tokens)
-        cloud_config = play.cloud_config
-        self.cloud_rules = cloud_rules(cloud_config)
-        self.grant = welcome_of(cloud_config, play.target())
+        self.cloud_rules = cloud_rules(play.cloud_config)
+        self.grant = welcome_of(play.cloud_config, play.target())
         self.draft_s = _step_cost(scenario.draft_pace)
         """What a step costs that begins at a moment."""
 

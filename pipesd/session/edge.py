@@ -326,7 +326,7 @@ class EdgeSession:
         return self._show(books.end - 1, books.end)
 
     def _ask_if_due(self) -> None:
-        if self._tie.is_there and len(self._ledger.suffix) <= self._window:
+        if self._tie.is_there and not self._exceeds_window():
             self._tactics.ask_if_due()
 
     def lose_step(self, *, blocked: bool) -> None:

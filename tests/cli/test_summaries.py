@@ -61,7 +61,8 @@ async def test_an_answer_of_the_edge_is_counted_by_itself():
 
 async def test_energy_is_split_and_carries_its_source():
     cloud = replace(CLOUD, power_busy_watts=60.0, pass_ms=1.0)
-    summary, _ = await summary_of_the_second_answer(EDGE, cloud)
+    rounds = replace(EDGE, policy="vanilla")  # in which wrong drafts are judged, however slow the machine
+    summary, _ = await summary_of_the_second_answer(rounds, cloud)
     assert summary.energy_source == "modelled: 60 W busy"
     assert summary.useful_j is not None
     assert summary.rejected_j is not None

@@ -8,8 +8,6 @@ session is repeated here in few lines, and a test holds the two to the same even
 from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
-
 from pipesd.actors.compute import Pace
 from pipesd.cloud import cloud_rules, welcome_of
 from pipesd.edge_rules import edge_rules
@@ -20,7 +18,7 @@ from pipesd.lab.cycle import Cycle
 from pipesd.lab.emulator import both_ways
 from pipesd.lab.stages import Play
 from pipesd.lab.turns import REPORTED, TOLD, WOKEN, Heap, Pipe
-from pipesd.lab.wires import draft_bytes, uplink_of
+from pipesd.lab.wires import frame_bytes, frame_charge_of, uplink_of
 from pipesd.planner.occupancy import Gap
 from pipesd.planner.trigger import Thresholds
 from pipesd.session.cloud import CloudSession
@@ -33,7 +31,6 @@ from pipesd.session.trials import Trials
 from pipesd.tuning import Proposal
 from pipesd.values import Sampling, Slice, TrialReport
 from pipesd.wire import frames
-from pipesd.wire.codec import PREFIX_BYTES
 
 _QUIET_NS = round(QUIET_S * 1e9)
 
@@ -130,10 +127,13 @@ class _Edge:
             self._has_sent = True
             if self._log is not None:
                 self._log.append(("send", now, frame.base, len(frame.tokens)))
-            self._drafts_told = self._play.up.tell(frame)
-            if len(books.suffix) == books.sent_tokens and not marks:
-                return
-        self._play.up.want_idle()
+            up = self._play.up
+            self._drafts_told = up.told_frames + 1
+            if len(books.suffix) != books.sent_tokens or marks:
+                up.want_idle()
+            up.tell(frame, last=True)
+        else:
+            self._play.up.want_idle()
 
     def _look_at_link(self) -> None:
         """It may have got idle while nobody waited for it."""
@@ -196,6 +196,8 @@ class _Edge:
     def hear(self, portion: list[frames.AnyFrame]) -> None:
         """Frames of the cloud."""
         self._look_at_link()
+        if len(portion) > 1:
+            self._heap.hold()  # what the first brings about waits until the last is heard
         for frame in portion:
             session, now = self.session, self._heap.now
             if type(frame) is frames.Verdict and session is not None:
@@ -253,6 +255,8 @@ class _Cloud:
             elif type(frame) is frames.Draft:
                 for verdict in session.draft(frame, now):
                     self._play.down.tell(verdict)
+                if not (frame.ask or self._is_eager):
+                    continue
             elif type(frame) is frames.Prompt:
                 session.prompt(frame, now)
             else:
@@ -292,11 +296,11 @@ class _Cloud:
         self._play.record.cloud_s += took_s
         self._play.passes.append((self._heap.now, took_s))
         verdict = session.settle(self._picks(session, last.tokens, last.picks), now)
-        if verdict is not None:
-            if self._play.log is not None:
-                self._play.log.append(("judge", self._heap.now, verdict.base, verdict.accepted))
-            self._play.down.tell(verdict)
+        if verdict is not None and self._play.log is not None:
+            self._play.log.append(("judge", self._heap.now, verdict.base, verdict.accepted))
         self._start_pass(now)
+        if verdict is not None:
+            self._play.down.tell(verdict, last=True)
 
     def _picks(self, session: CloudSession, tokens: tuple[int, ...], picks: int) -> tuple[int, ...]:
         """The target path, as far as the drafts keep to it; then what is no token at all."""
@@ -348,17 +352,11 @@ class HeapPlay:
         self.log = log
         self.desk = desk
         self.timetable = timetable
-        self._token_bytes = draft_bytes(play.wire, 1)
         edge, cloud = _Edge(self), _Cloud(self)
         self._edge, self._cloud = edge, cloud
         up, down = both_ways(uplink_of(scenario.uplink, play.wire), scenario.downlink, play.seed)
-        charge_up = self._charge_up if self._token_bytes else _size_of
-        self.up = Pipe(self.heap, up, cloud.hear, charge_up, edge.idle)
-        self.down = Pipe(self.heap, down, edge.hear, _size_of)
-
-    def _charge_up(self, frame: frames.AnyFrame) -> int:
-        size = _size_of(frame)
-        return size + self._token_bytes * len(frame.tokens) if isinstance(frame, frames.Draft) else size
+        self.up = Pipe(self.heap, up, cloud.hear, frame_charge_of(play.wire), edge.idle)
+        self.down = Pipe(self.heap, down, edge.hear, frame_bytes)
 
     def play(self) -> Record:
         """The answers to all of them."""
@@ -389,11 +387,3 @@ def _step_cost(pace: Cycle[Pace]) -> Callable[[float], float]:
         return lambda now: pace.at(now).cost_s(1)
     always_s = pace.values[0].cost_s(1)
     return lambda _now: always_s
-
-
-_ruler = msgspec.msgpack.Encoder()
-"""Gives the same number of bytes as ``codec.encode``, sooner."""
-
-
-def _size_of(frame: frames.AnyFrame) -> int:
-    return PREFIX_BYTES + len(_ruler.encode(frame))

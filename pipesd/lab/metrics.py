@@ -5,7 +5,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from pipesd.lab.answers import Record
 
@@ -109,7 +109,7 @@ def measured(record: Record, setting: Setting, draft_pace_ms: float, *, verified
     accepted = sum(answer.stats.accepted for answer in answers)
     corrections = sum(answer.stats.corrections for answer in answers)
     verdicts = sum(answer.stats.verdicts for answer in answers)
-    gaps_ms = sorted(gap for answer in answers for gap in _gaps_ms(answer.moments))
+    gaps_ms = sorted(chain.from_iterable(_gaps_ms(answer.moments) for answer in answers))
     return Figures(
         setting=setting,
         prompts=len(answers),
@@ -133,11 +133,10 @@ def measured(record: Record, setting: Setting, draft_pace_ms: float, *, verified
 
 
 def _gaps_ms(moments: Sequence[tuple[float, int]]) -> list[float]:
-    """Between each token and the one before it, the first aside."""
-    gaps = [0.0] * (moments[0][1] - 1)
-    for (before, _), (now, count) in pairwise(moments):
-        gaps += [1e3 * (now - before), *[0.0] * (count - 1)]
-    return gaps
+    """Between each token and the one before it, the first aside; in no order."""
+    waited_ms = [1e3 * (now - before) for (before, _), (now, _) in pairwise(moments)]
+    together = sum(count - 1 for _, count in moments)
+    return waited_ms + [0.0] * together
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from pipesd.actors.link import Link, listening, open_tcp_link
 from pipesd.actors.runtime import Hooks
@@ -39,7 +40,7 @@ _WALL_QUIET_S = 0.5
 _CONNECT_S = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Play:
     """What is played. The edge's engine, pace and patience do not count."""
 
@@ -52,12 +53,12 @@ class Play:
     observers: tuple[Sequence[Observer], Sequence[Observer]] = ((), ())
     """At the edge and at the cloud."""
 
-    @property
+    @cached_property
     def context_tokens(self) -> int:
         """As many as the longest text has."""
         return max(len(prompt.prompt_tokens) + len(prompt.target) for prompt in self.trace.prompts)
 
-    @property
+    @cached_property
     def edge_config(self) -> EdgeConfig:
         """The edge's settings, with patience for any scenario."""
         return replace(
@@ -69,7 +70,7 @@ class Play:
             stop_timeout_s=_PATIENT_S,
         )
 
-    @property
+    @cached_property
     def cloud_config(self) -> CloudConfig:
         """The cloud's."""
         return CloudConfig(

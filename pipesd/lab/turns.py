@@ -53,6 +53,20 @@ class Heap:
         self._set += 1
         heappush(self._due, (self.now_ns, self._turn + turns, self._set, what, given))
 
+    def next(self, what: Callable[[T], object], given: T) -> None:
+        """Have ``what`` done in the next turn: at once if nothing lies in between. Ask last of all."""
+        self._set += 1
+        if self._due and self._due[0][0] == self.now_ns:
+            heappush(self._due, (self.now_ns, self._turn + TOLD, self._set, what, given))
+        else:  # nothing comes in between
+            self._turn += TOLD
+            self._number = self._set
+            what(given)
+
+    def hold(self) -> None:
+        """Something comes in between from here on, if only a nothing."""
+        self.soon(TOLD, _nothing, None)
+
     def follow(self, turns: int, what: Callable[[T], object], given: T) -> None:
         """The same behind all else that is done now; what comes of it stands where that stood."""
         if self._due and self._due[0][0] == self.now_ns:
@@ -130,19 +144,23 @@ class Pipe:
         self._gets_free: tuple[int, int] | None = None
         """When the busy link is free again, and its number among what was set; None if the heap knows."""
 
-        self._told_frames = 0
+        self.told_frames = 0
+        """How many frames it was ever told to send."""
+
         self.sent_bytes = 0
 
-    def tell(self, frame: frames.AnyFrame) -> int:
-        """Send this as soon as the link is free; how many frames have been told by now."""
+    def tell(self, frame: frames.AnyFrame, *, last: bool = False) -> None:
+        """Send this as soon as the link is free. ``last``: who tells has nothing else to do in this turn."""
         self._queue.append(frame)
-        self._told_frames += 1
-        if not self._busy or self._was_freed(WOKEN):
-            self._busy = True
-            self._heap.soon(TOLD, self._send, self._queue)
-        else:
+        self.told_frames += 1
+        if self._busy and not self._was_freed(WOKEN):
             self.want_idle()
-        return self._told_frames
+            return
+        self._busy = True
+        if last:
+            self._heap.next(self._send, self._queue)
+        else:
+            self._heap.soon(TOLD, self._send, self._queue)
 
     def want_idle(self) -> None:
         """Have ``idle`` called when the link, which is not idle now, is so."""
@@ -205,7 +223,11 @@ class Pipe:
         else:
             self._busy = self._is_wanted = False
             if self._idle is not None:
-                self._heap.follow(REPORTED - WOKEN, self._idle, self._told_frames)
+                self._heap.follow(REPORTED - WOKEN, self._idle, self.told_frames)
+
+
+def _nothing(_: None) -> None:
+    pass
 
 
 @contextmanager

@@ -7,10 +7,12 @@ whole vocabulary with every draft token. The frames stay what they are; only the
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from pipesd.errors import PeerError, UsageError
 from pipesd.lab.emulator import LinkModel
-from pipesd.wire.codec import Decoder
-from pipesd.wire.frames import Draft, EdgeFrame
+from pipesd.wire.codec import PREFIX_BYTES, Decoder
+from pipesd.wire.frames import AnyFrame, Draft, EdgeFrame
 
 DISTRIBUTION_BYTES = 290_304
 """The probabilities that go up with one draft token."""
@@ -35,6 +37,8 @@ _WIRES: Mapping[str, _Wire] = {
 WIRES = tuple(_WIRES)
 """Their names."""
 
+_ruler = msgspec.msgpack.Encoder()
+
 
 def uplink_of(scenario_uplink: LinkModel, wire: str) -> LinkModel:
     """The uplink of a scenario, as messages of this wire meet it."""
@@ -54,6 +58,21 @@ def charge_of(wire: str) -> Callable[[bytes], int]:
 def draft_bytes(wire: str, tokens: int) -> int:
     """What so many draft tokens are charged for on top of the bytes of their frames."""
     return _named(wire).token_bytes * tokens
+
+
+def frame_bytes(frame: AnyFrame) -> int:
+    """As many as ``codec.encode`` makes of it, sooner."""
+    return PREFIX_BYTES + len(_ruler.encode(frame))
+
+
+def frame_charge_of(wire: str) -> Callable[[AnyFrame], int]:
+    """What each frame upward is charged for."""
+    token_bytes = _named(wire).token_bytes
+    if not token_bytes:
+        return frame_bytes
+    return lambda frame: (
+        frame_bytes(frame) + token_bytes * (len(frame.tokens) if isinstance(frame, Draft) else 0)
+    )
 
 
 def _named(wire: str) -> _Wire:

@@ -1,5 +1,7 @@
 import math
 
+import pytest
+
 from pipesd.lab.emulator import LinkEmulator, LinkModel
 from pipesd.lab.turns import REPORTED, TOLD, WOKEN, Heap, Pipe
 from pipesd.wire import frames
@@ -33,6 +35,23 @@ def test_a_timer_set_to_now_fires_in_the_next_turn():
     heap.at(S, 1, begin, None)
     heap.run()
     assert done == ["timer", "told", "later"]
+
+
+def test_the_next_turn_comes_at_once_if_nothing_lies_in_between():
+    heap, done = Heap(), list[str]()
+
+    def ask(name: str) -> None:
+        heap.next(done.append, name)
+        done.append(f"behind {name}")
+
+    heap.at(S, 1, ask, "alone")
+    heap.at(2 * S, 1, ask, "first")
+    heap.at(2 * S, 1, ask, "second")
+    heap.at(3 * S, 1, lambda _: heap.hold(), None)
+    heap.at(3 * S, 1, ask, "held")
+    heap.run()
+    assert done[:2] == ["alone", "behind alone"]
+    assert done[2:] == ["behind first", "behind second", "first", "second", "behind held", "held"]
 
 
 def test_work_can_be_stopped_until_its_timer_fires():
@@ -89,7 +108,8 @@ def test_a_link_that_gets_idle_in_silence_says_later_since_when():
     assert idle == []
 
 
-def test_whoever_is_told_on_a_link_that_got_idle_in_silence_leaves_at_once():
+@pytest.mark.parametrize("last", [False, True])
+def test_whoever_is_told_on_a_link_that_got_idle_in_silence_leaves_at_once(last: bool):
     heap, arrived = Heap(), list[float]()
     pipe = Pipe(
         heap,
@@ -98,7 +118,7 @@ def test_whoever_is_told_on_a_link_that_got_idle_in_silence_leaves_at_once():
         lambda frame: 10,
     )
     for moment in (0.0, 1.0, 1.5, 7.0):
-        heap.at(round(moment * S), 1, pipe.tell, CLOSE)
+        heap.at(round(moment * S), 1, lambda frame: pipe.tell(frame, last=last), CLOSE)
     heap.run()
     assert arrived == [1.0, 2.0, 3.0, 8.0]
 

@@ -7,9 +7,10 @@ from pipesd.lab.clock import run_virtually
 from pipesd.lab.emulator import LinkModel
 from pipesd.lab.link import memory_link
 from pipesd.lab.scenarios import scenario_named
-from pipesd.lab.wires import WIRES, charge_of, draft_bytes, uplink_of
+from pipesd.lab.wires import WIRES, charge_of, draft_bytes, frame_bytes, frame_charge_of, uplink_of
+from pipesd.values import Sampling
 from pipesd.wire.codec import encode
-from pipesd.wire.frames import PROTOCOL_VERSION, Draft, Hello, Open
+from pipesd.wire.frames import PROTOCOL_VERSION, Draft, Hello, Open, Prompt
 
 PER_TOKEN = 290_304
 HELLO = encode(Hello(PROTOCOL_VERSION, "a test", 50))
@@ -48,6 +49,19 @@ def test_each_message_does_so_in_every_phase():
     charged = uplink_of(uplink, "full-distribution")
     assert [phase.message_s for phase in charged.phases] == [0.025, 0.025]
     assert [phase.bytes_per_s for phase in charged.phases] == [5e6, 1.25e6]
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_frame_is_charged_for_what_its_bytes_are(wire: str):
+    for frame in (
+        Hello(PROTOCOL_VERSION, "a test", 50),
+        Open(3),
+        Draft(0, 1, 4, (7, 8, 300)),
+        Draft(70_000, 1, 1 << 20, (), 9),
+        Prompt(1, 2, 0, tuple(range(100_000)), Sampling(), 3, 64),
+    ):
+        assert frame_bytes(frame) == len(encode(frame))
+        assert frame_charge_of(wire)(frame) == charge_of(wire)(encode(frame))
 
 
 @pytest.mark.parametrize("length", [1, 3, 7, 50])
@@ -90,6 +104,11 @@ def test_a_modelled_link_charges_by_the_wire():
 @pytest.mark.parametrize("wire", ["", "IDS", "probabilities"])
 def test_an_unknown_wire_is_answered_with_the_known_ones(wire: str):
     words = f"^wire: {wire!r} is not known; choose one of ids, full-distribution$"
-    for ask in (lambda: uplink_of(LinkModel(), wire), lambda: charge_of(wire), lambda: draft_bytes(wire, 1)):
+    for ask in (
+        lambda: uplink_of(LinkModel(), wire),
+        lambda: charge_of(wire),
+        lambda: draft_bytes(wire, 1),
+        lambda: frame_charge_of(wire),
+    ):
         with pytest.raises(UsageError, match=words):
             ask()

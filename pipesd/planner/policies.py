@@ -46,6 +46,12 @@ class Policy:
         if not 1 <= self.asks_max <= ASKS_MAX:
             raise UsageError(f"asks_max: must be between 1 and {ASKS_MAX}, not {self.asks_max}")
 
+    @property
+    def goes_by_measurements(self) -> bool:
+        """Whether it decides anything by what steps, link and passes cost, or how often drafts are right."""
+        is_planned = self.batching == "planned" or self.r1_rule == "closed_form"
+        return self.writers == "both" and (is_planned or self.ahead == "expected" or self.upload_ahead)
+
 
 _PIPESD = Policy(name="pipesd", r1_rule="closed_form")
 _ROUNDS = Policy(batching="at_trigger", ahead="never", upload_ahead=False, asks_max=1, verify="on_request")

@@ -10,6 +10,7 @@ from pipesd.planner.batches import LinkCosts
 from pipesd.planner.calibration import Calibration
 from pipesd.planner.costs import CostMeter
 from pipesd.planner.occupancy import Gap
+from pipesd.planner.policies import Policy
 from pipesd.session.trials import Trials
 from pipesd.wire.frames import Verdict
 
@@ -207,3 +208,40 @@ class SessionExperience:
             survival=survival,
             agreement=self._calibration.acceptance,
         )
+
+
+class Unmeasured(SessionExperience):
+    """That of a session whose policy decides nothing by it: nothing is noted, and so nothing ever known."""
+
+    def drafted(self, confidence: float, fed_tokens: int, seconds: float) -> float:
+        """A draft is worth what it says."""
+        return confidence
+
+    def sent(self, tokens: int, ask: int, now: float, gap: Gap) -> None:
+        """Nothing."""
+
+    def link_idle(self, now: float) -> None:
+        """Nothing."""
+
+    def judged(
+        self, verdict: Verdict, agreed: int, contradicted: bool, now: float, *, counts: bool = True
+    ) -> None:
+        """Nothing."""
+
+    def discarded(self) -> None:
+        """Nothing."""
+
+    def unsent(self) -> None:
+        """Nothing."""
+
+    def paused(self) -> None:
+        """Nothing."""
+
+    def began(self) -> None:
+        """Nothing."""
+
+
+def experience_of(policy: Policy, shared: Experience) -> SessionExperience:
+    """A session's part, of which no more is kept than its policy and the tuner go by."""
+    is_of_use = policy.goes_by_measurements or shared.trials is not None
+    return SessionExperience(shared) if is_of_use else Unmeasured(shared)

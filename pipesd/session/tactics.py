@@ -6,7 +6,7 @@ A policy, the outbox that follows it, and the experience that it goes by.
 from pipesd.planner.ahead import gain_s
 from pipesd.planner.occupancy import Gap
 from pipesd.planner.trigger import Thresholds
-from pipesd.session.experience import Experience, SessionExperience
+from pipesd.session.experience import Experience, experience_of
 from pipesd.session.ledger import Ledger
 from pipesd.session.outbox import Outbox
 from pipesd.session.rules import EdgeRules
@@ -25,7 +25,7 @@ class Tactics:
         self._plans = rules.policy.batching == "planned"
         self._cost_weight = 0.0 if rules.tuner == "off" else COST_WEIGHTS[rules.objective]
         self._outbox = Outbox(rules.policy)
-        self._experience = SessionExperience(experience)
+        self._experience = experience_of(rules.policy, experience)
         self._trial_start = (0, 0)
         """Epoch and position: drafts before it were made before the tuner's trial began."""
 

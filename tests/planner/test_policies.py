@@ -1,7 +1,7 @@
 """How a text may be written."""
 
 import dataclasses
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -111,6 +111,19 @@ def test_only_edgellm_moves_r1_by_its_own_rule() -> None:
 def test_some_write_alone() -> None:
     alone = {name: policy.writers for name, policy in POLICIES.items() if policy.writers != "both"}
     assert alone == {"cloud-only": "cloud", "edge-only": "edge"}
+
+
+def test_what_writes_in_rounds_or_alone_goes_by_nothing_that_was_measured() -> None:
+    blind = {name for name, policy in POLICIES.items() if not policy.goes_by_measurements}
+    assert blind == {*BASELINES, "edgellm-full", "cloud-only", "edge-only"}
+
+
+@pytest.mark.parametrize(
+    "needing",
+    [{"batching": "planned"}, {"r1_rule": "closed_form"}, {"ahead": "expected"}, {"upload_ahead": True}],
+)
+def test_one_thing_that_is_decided_by_measurements_is_enough(needing: dict[str, Any]) -> None:
+    assert dataclasses.replace(POLICIES["vanilla"], **needing).goes_by_measurements
 
 
 TRIGGER = {"r1_rule", "r1", "r2", "upper_tokens", "lower_tokens"}

@@ -7,7 +7,8 @@ from pipesd.planner.ahead import Outlook
 from pipesd.planner.calibration import Calibration
 from pipesd.planner.forecast import Conditions
 from pipesd.planner.occupancy import Gap
-from pipesd.session.experience import Experience, SessionExperience
+from pipesd.planner.policies import POLICIES
+from pipesd.session.experience import Experience, SessionExperience, experience_of
 from pipesd.session.trials import Trials
 from pipesd.wire.frames import Verdict
 
@@ -76,6 +77,46 @@ def untaught(*confidences: float) -> float:
 @pytest.fixture
 def table() -> Table:
     return Table()
+
+
+# --- who keeps it ---
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("tuned", [False, True])
+def test_it_is_kept_where_a_policy_or_the_tuner_goes_by_it(name: str, tuned: bool) -> None:
+    policy, shared = POLICIES[name], Experience(Trials() if tuned else None)
+    session = experience_of(policy, shared)
+    session.began()
+    session.judged(verdict(BASE, 0, 1, pass_ms=20), 0, False, 0.0)
+    for number in range(5):
+        base, now = BASE + 1 + 2 * number, 0.5 * number
+        worth = session.drafted(0.9, 1, 0.04)
+        session.sent(1, base + 2, now, "none")
+        session.link_idle(now + 0.01)
+        arrivals = ((1, 100_000 * number),)
+        session.judged(verdict(base, 1, 1, arrivals=arrivals, pass_ms=20, judged=1), 1, False, now + 0.1)
+    costs = shared.costs
+    known = {costs.draft_s, costs.answer_s, costs.token_s, costs.occupancy, session.outlook()}
+    if policy.goes_by_measurements or tuned:
+        assert None not in known
+        assert worth < shared.calibration.survival(0.9)
+        assert shared.calibration.survival(0.9) > untaught(0.9)
+    else:
+        assert known == {None}
+        assert worth == 0.9
+        assert untaught(0.9) == shared.calibration.survival(0.9)
+
+
+def test_where_nothing_is_kept_nothing_is_known_after_a_pause_a_loss_or_a_discard_either() -> None:
+    session = experience_of(POLICIES["vanilla"], Experience())
+    for happens in (session.paused, session.unsent, session.discarded, session.began):
+        session.drafted(0.9, 1, 0.04)
+        session.sent(1, 12, 0.0, "none")
+        happens()
+        session.judged(verdict(BASE, 1, 1, pass_ms=20, judged=1), 1, True, 0.1)
+    assert (session.outlook(), session.r1(session.link_costs()), session.link_costs()) == (None, None, None)
+    assert session.may_upload_ahead(1, 0.0)
 
 
 # --- drafts ---

@@ -1,6 +1,8 @@
 import asyncio
 import random
+import socket
 import time
+import weakref
 
 import pytest
 
@@ -160,6 +162,63 @@ def test_two_loops_keep_their_own_time():
         assert one.run(naps(5)) == [5.0]
         assert two.run(naps(1)) == [1.0]
         assert one.run(naps(1)) == [6.0]
+
+
+def test_timers_that_were_cancelled_do_not_fire_nor_stay_for_ever():
+    async def main() -> tuple[int, list[int], float]:
+        loop, fired, known = asyncio.get_running_loop(), list[int](), list[weakref.ref[object]]()
+        kept = [loop.call_at(50.0 - number, fired.append, number) for number in range(40)]
+        for number in range(20_000):
+            timer = loop.call_at(1e6, fired.append, -1)
+            known.append(weakref.ref(timer))
+            timer.cancel()
+            if number % 500 == 0:
+                kept.pop().cancel()
+        del timer
+        alive = sum(reference() is not None for reference in known)
+        await asyncio.sleep(60)
+        return alive, fired, now()
+
+    alive, fired, moment = run_virtually(main())
+    assert alive <= 1_100
+    assert (fired, moment) == ([], 60.0)
+
+
+def test_a_cancelled_timer_does_not_hold_up_the_next_one():
+    async def main() -> list[float]:
+        loop, fired = asyncio.get_running_loop(), list[float]()
+        first, second = (loop.call_at(when, lambda: fired.append(now())) for when in (1.0, 1.0))
+        loop.call_at(1.0, lambda: fired.append(now()))
+        first.cancel()
+        loop.call_at(0.5, second.cancel)
+        await asyncio.sleep(2)
+        return fired
+
+    assert run_virtually(main()) == [1.0]
+
+
+def test_a_callback_that_fails_is_told_to_the_loop_and_the_rest_goes_on():
+    async def main() -> list[str]:
+        loop, told = asyncio.get_running_loop(), list[str]()
+        loop.set_exception_handler(lambda _, context: told.append(repr(context["exception"])))
+        loop.call_later(1.0, [].pop)
+        loop.call_later(1.0, told.append, "the next")
+        await asyncio.sleep(2)
+        return told
+
+    assert run_virtually(main()) == ["IndexError('pop from empty list')", "the next"]
+
+
+def test_real_descriptors_are_heard_before_time_passes():
+    async def main() -> tuple[bytes, float]:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.send(b"real")
+            asyncio.get_running_loop().call_later(9.0, lambda: None)
+            return await asyncio.get_running_loop().sock_recv(ours, 9), now()
+
+    assert run_virtually(main()) == (b"real", 0.0)
 
 
 def test_timers_of_one_moment_fire_in_the_order_in_which_they_were_set():

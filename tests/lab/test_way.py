@@ -148,7 +148,7 @@ def test_a_link_that_costs_no_time_never_falls_behind():
             super().__init__(*[(0.0, b"x")] * number, (0.0, b""))
 
         def _read(self) -> None:
-            asyncio.get_running_loop()._jumper.now_ns += 50_000  # type: ignore[attr-defined]
+            asyncio.get_running_loop()._now_ns += 50_000  # type: ignore[attr-defined]
             super()._read()
 
     async def main() -> tuple[Moments, Moments]:

@@ -146,14 +146,16 @@ class ModelledCompute:
     """The same answers, paid for in seconds of the event loop's clock, real or virtual."""
 
     def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+        self.pace = pace
+        """What the next work costs."""
+
         self._machine = asyncio.Lock()
         self._pause = Pause()
 
     async def run(self, work: Callable[[], T], tokens: int) -> T:
         """Wait for as long as the modelled machine would take, then do the work at once."""
         async with self._machine:
-            ends_at = asyncio.get_running_loop().time() + self._pace.cost_s(tokens)
+            ends_at = asyncio.get_running_loop().time() + self.pace.cost_s(tokens)
             if await self._pause.until(ends_at):
                 return work()
         raise InterruptedStepError("the step was interrupted")

@@ -15,17 +15,16 @@ class PhasedCompute:
     def __init__(self, pace: Cycle[Pace], clock: Callable[[], float]) -> None:
         self._pace = pace
         self._clock = clock
-        self._working: ModelledCompute | None = None
+        self._machine = ModelledCompute(pace.at(clock()))
 
     async def run(self, work: Callable[[], T], tokens: int) -> T:
         """Wait for as long as the modelled machine would take, then do the work at once."""
-        self._working = ModelledCompute(self._pace.at(self._clock()))
-        return await self._working.run(work, tokens)
+        self._machine.pace = self._pace.at(self._clock())
+        return await self._machine.run(work, tokens)
 
     def interrupt(self) -> None:
         """End the waiting."""
-        if self._working is not None:
-            self._working.interrupt()
+        self._machine.interrupt()
 
     def close(self) -> None:
         """Nothing is held."""

@@ -95,9 +95,10 @@ class EdgeSide:
         """When ``DeadlineReached`` is due at the latest."""
         if self._line.is_over:
             return None
-        tries = (session.door.until for session in self._sessions.values())
-        earliest = min(self._line.deadline(), min(tries, default=math.inf))
-        return None if math.isinf(earliest) else earliest
+        earliest = self._line.deadline()
+        for session in self._sessions.values():
+            earliest = min(earliest, session.door.until)
+        return None if earliest == math.inf else earliest
 
     def _decide(self, event: events.EdgeEvent, now: float) -> Iterator[EdgeCommand]:
         match event:

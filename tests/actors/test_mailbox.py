@@ -61,18 +61,43 @@ async def test_one_who_reports_without_pause_leaves_room_for_the_others():
     assert "word" in taken
 
 
-async def test_a_cancelled_wait_for_an_item_loses_nothing():
+@pytest.mark.parametrize("cancelled_first", [True, False])
+async def test_a_cancelled_wait_for_an_item_loses_nothing(cancelled_first: bool):
     box: Mailbox[int] = Mailbox("numbers", 2)
-    async with at_work(swallow(box), swallow(box)) as takers:
-        takers[0].cancel()
-        box.tell(7)
-        takers[1].cancel()
+    async with at_work(swallow(box)) as (taker,):
         await turns()
+        if cancelled_first:
+            taker.cancel()
+        box.tell(7)
+        taker.cancel()
+        await turns()
+        assert taker.cancelled()
     assert await box.next_all() == [7]
+
+
+async def test_two_cannot_read_at_once():
+    box: Mailbox[int] = Mailbox("numbers", 2)
+    async with at_work(swallow(box)):
+        await turns()
+        with pytest.raises(AssertionError, match="two read the mailbox numbers"):
+            await box.next()
+        box.tell(1)
 
 
 async def swallow(box: Mailbox[int]) -> None:
     await box.next()
+
+
+async def test_a_report_that_was_let_in_and_cancelled_at_once_leaves_its_room_to_the_next():
+    box: Mailbox[int] = Mailbox("numbers", 1)
+    box.tell(1)
+    async with at_work(box.report(2), box.report(3)) as reporters:
+        await turns()
+        assert await box.next() == 1
+        reporters[0].cancel()
+        await turns()
+        assert reporters[1].done()
+        assert await box.next_all() == [3]
 
 
 async def test_a_cancelled_report_reports_nothing_and_wakes_the_next():

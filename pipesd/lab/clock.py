@@ -96,6 +96,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._now_ns > _EXACT_NS:
             raise OverflowError("virtual time is exact for 100 days, and they are over")
 
+    def close(self) -> None:
+        """Also forget the timers that are left, and what they hold."""
+        super().close()
+        self._timers.clear()
+
     def run_in_executor(self, *_: object) -> NoReturn:
         """Refuse: a thread takes real time."""
         raise RuntimeError("no threads in virtual time; use ModelledCompute")

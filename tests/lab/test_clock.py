@@ -184,6 +184,22 @@ def test_timers_that_were_cancelled_do_not_fire_nor_stay_for_ever():
     assert (fired, moment) == ([], 60.0)
 
 
+def test_a_loop_that_is_closed_lets_go_of_what_its_timers_hold():
+    class Held:
+        def act(self) -> None:
+            pass
+
+    async def main() -> weakref.ref[Held]:
+        held = Held()
+        asyncio.get_running_loop().call_later(9.0, held.act)
+        return weakref.ref(held)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        known = runner.run(main())
+        assert known() is not None
+    assert known() is None
+
+
 def test_a_cancelled_timer_does_not_hold_up_the_next_one():
     async def main() -> list[float]:
         loop, fired = asyncio.get_running_loop(), list[float]()

@@ -146,11 +146,14 @@ class ModelledCompute:
     """The same answers, paid for in seconds of the event loop's clock, real or virtual."""
 
     def __init__(self, pace: Pace) -> None:
-        self.pace = pace
-        """What the next work costs."""
-
+        self._pace = pace
         self._machine = asyncio.Lock()
         self._pause = Pause()
+
+    @property
+    def pace(self) -> Pace:
+        """What work costs that begins now."""
+        return self._pace
 
     async def run(self, work: Callable[[], T], tokens: int) -> T:
         """Wait for as long as the modelled machine would take, then do the work at once."""

@@ -12,7 +12,7 @@ class MailboxFullError(Exception):
 
 
 class Mailbox(Generic[T]):
-    """A bounded queue that knows its name, and is read by one task at a time.
+    """A bounded queue that knows its name. One task at a time may wait for what comes.
 
     Everything that happens goes through two or three of them, so it is leaner than an ``asyncio.Queue``.
     """
@@ -55,7 +55,7 @@ class Mailbox(Generic[T]):
 
     async def next(self) -> T:
         """Take the oldest, waiting for one."""
-        if not self._items:
+        while not self._items:
             await self._wait()
         item = self._items.popleft()
         _fulfil(self._room)
@@ -63,7 +63,7 @@ class Mailbox(Generic[T]):
 
     async def next_all(self) -> list[T]:
         """Take everything there is, waiting for at least one."""
-        if not self._items:
+        while not self._items:
             await self._wait()
         items = [*self._items]
         self._items.clear()
@@ -75,7 +75,7 @@ class Mailbox(Generic[T]):
         _fulfil(self._something)
 
     async def _wait(self) -> None:
-        assert self._something is None, f"two read the mailbox {self._name}"
+        assert self._something is None, f"two wait for mailbox {self._name}"
         self._something = asyncio.get_running_loop().create_future()
         try:
             await self._something

@@ -129,9 +129,8 @@ class _Edge:
                 self._log.append(("send", now, frame.base, len(frame.tokens)))
             up = self._play.up
             self._drafts_told = up.told_frames + 1
-            if len(books.suffix) != books.sent_tokens or marks:
-                up.want_idle()
-            up.tell(frame, last=True)
+            has_more = len(books.suffix) != books.sent_tokens or bool(marks)
+            up.tell(frame, last=True, wants_idle=has_more)
         else:
             self._play.up.want_idle()
 
@@ -197,7 +196,7 @@ class _Edge:
         """Frames of the cloud."""
         self._look_at_link()
         if len(portion) > 1:
-            self._heap.hold()  # what the first brings about waits until the last is heard
+            self._heap.hold()  # nothing that the first brings about comes before the last is heard
         for frame in portion:
             session, now = self.session, self._heap.now
             if type(frame) is frames.Verdict and session is not None:

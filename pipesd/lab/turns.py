@@ -149,14 +149,17 @@ class Pipe:
 
         self.sent_bytes = 0
 
-    def tell(self, frame: frames.AnyFrame, *, last: bool = False) -> None:
-        """Send this as soon as the link is free. ``last``: who tells has nothing else to do in this turn."""
+    def tell(self, frame: frames.AnyFrame, *, last: bool = False, wants_idle: bool = False) -> None:
+        """Send this as soon as the link is free, and have ``idle`` called behind it if that is wanted.
+
+        ``last``: who tells has nothing else to do in this turn.
+        """
         self._queue.append(frame)
         self.told_frames += 1
         if self._busy and not self._was_freed(WOKEN):
             self.want_idle()
             return
-        self._busy = True
+        self._busy, self._is_wanted = True, wants_idle
         if last:
             self._heap.next(self._send, self._queue)
         else:

@@ -75,13 +75,27 @@ async def test_a_cancelled_wait_for_an_item_loses_nothing(cancelled_first: bool)
     assert await box.next_all() == [7]
 
 
-async def test_two_cannot_read_at_once():
+async def test_two_cannot_wait_at_once():
     box: Mailbox[int] = Mailbox("numbers", 2)
     async with at_work(swallow(box)):
         await turns()
-        with pytest.raises(AssertionError, match="two read the mailbox numbers"):
+        with pytest.raises(AssertionError, match="two wait for mailbox numbers"):
             await box.next()
         box.tell(1)
+
+
+async def test_who_was_woken_for_what_another_took_waits_on():
+    box: Mailbox[int] = Mailbox("numbers", 2)
+    async with at_work(swallow(box)) as (taker,):
+        await turns()
+        box.tell(1)
+        assert await box.next() == 1
+        await turns()
+        assert not taker.done()
+        box.tell(2)
+        await turns()
+        assert taker.done()
+    assert len(box) == 0
 
 
 async def swallow(box: Mailbox[int]) -> None:

@@ -123,6 +123,27 @@ def test_whoever_is_told_on_a_link_that_got_idle_in_silence_leaves_at_once(last:
     assert arrived == [1.0, 2.0, 3.0, 8.0]
 
 
+def test_who_tells_on_such_a_link_can_want_to_know_when_it_is_idle_again():
+    heap, arrived, idle = Heap(), list[float](), list[tuple[float, int]]()
+    pipe = Pipe(
+        heap,
+        LinkEmulator(LinkModel(message_s=1.0)),
+        lambda portion: arrived.append(heap.now),
+        lambda frame: 10,
+        lambda sent: idle.append((heap.now, sent)),
+    )
+    for moment, wants_idle in ((0.0, False), (5.0, True), (9.0, False)):
+        heap.at(
+            round(moment * S),
+            1,
+            lambda wanted: pipe.tell(CLOSE, last=True, wants_idle=wanted),
+            wants_idle,
+        )
+    heap.run()
+    assert arrived == [1.0, 6.0, 10.0]
+    assert idle == [(6.0, 2)]
+
+
 def test_what_was_sent_apart_and_arrives_at_one_moment_is_read_at_once():
     heap, arrived = Heap(), list[tuple[float, int]]()
     pipe = Pipe(

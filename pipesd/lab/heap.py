@@ -3,6 +3,7 @@
 One edge session and one cloud session are fed in the order in which the actors would feed them, and paid for
 in the same times, to the nanosecond; tasks, mailboxes and bytes are left out. What the funnels do for a lone
 session is repeated here in few lines, and a test holds the two to the same events at the same instants.
+How far that goes where things coincide in one nanosecond, docs/architecture.md says.
 """
 
 from collections.abc import Callable
